@@ -1,0 +1,85 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+)
+
+// BytesBody returns a Body with the bytes of p, which must not change while it
+// is in use.
+func BytesBody(p []byte, modTime time.Time) Body {
+	return Body{
+		Size:    int64(len(p)),
+		SHA256:  sha256.Sum256(p),
+		ModTime: modTime,
+		Open:    func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(p)), nil },
+	}
+}
+
+// FileBody returns a Body with the plain bytes of f, which must stay open while
+// the body is in use. size and sum are what the caller read of f before.
+func FileBody(ctx context.Context, f File, size int64, sum [32]byte) Body {
+	return Body{
+		Size:    size,
+		SHA256:  sum,
+		ModTime: f.Info().ModTime,
+		Open:    func() (io.ReadCloser, error) { return f.Range(ctx, 0, size) },
+	}
+}
+
+// Reader returns a reader of the body that ends with ErrChanged instead of
+// io.EOF, or as soon as it is certain, when the bytes are not those that Size and
+// SHA256 promise, and with the context's error when the context ends. Stores put
+// bodies through it.
+func (b Body) Reader(ctx context.Context) (io.ReadCloser, error) {
+	r, err := b.Open()
+	if err != nil {
+		return nil, err
+	}
+	return &bodyReader{ctx: ctx, r: r, body: b, hash: sha256.New()}, nil
+}
+
+type bodyReader struct {
+	ctx  context.Context // of the one Put that reads it
+	r    io.ReadCloser
+	body Body
+	hash hash.Hash
+	n    int64
+}
+
+func (b *bodyReader) Read(p []byte) (int, error) {
+	if err := b.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := b.r.Read(p)
+	b.n += int64(n)
+	b.hash.Write(p[:n])
+	if b.n > b.body.Size {
+		return 0, fmt.Errorf("%w: the source grew past %d bytes while it was read", ErrChanged, b.body.Size)
+	}
+	if errors.Is(err, io.EOF) {
+		if b.n != b.body.Size {
+			return n, fmt.Errorf("%w: the source ended at %d of %d bytes", ErrChanged, b.n, b.body.Size)
+		}
+		if [32]byte(b.hash.Sum(nil)) != b.body.SHA256 {
+			return n, fmt.Errorf("%w: the source's hash is not the one it had", ErrChanged)
+		}
+	}
+	return n, err
+}
+
+func (b *bodyReader) Close() error { return b.r.Close() }
+
+// Check returns an error unless exactly one field of c is set.
+func (c Cond) Check() error {
+	if c.IfAbsent == (c.IfVersion != "") {
+		return errors.New("a Cond needs exactly one of IfAbsent and IfVersion")
+	}
+	return nil
+}

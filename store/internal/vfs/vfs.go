@@ -1,0 +1,100 @@
+// Package vfs is the seam between the stores that keep files and the file system
+// below them: few operations, each of which may be recorded or made to fail by a
+// test, and those that make data and names durable are operations of their own.
+package vfs
+
+import (
+	"crypto/rand"
+	"errors"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"time"
+)
+
+// FS is a directory and what is below it. Names are slash-separated and relative,
+// "." is the directory itself. Errors are io/fs's by errors.Is. Its methods may be
+// called concurrently.
+type FS interface {
+	// Open opens a file or a directory for reading.
+	Open(name string) (File, error)
+	// Create creates a file for appending; one that exists is fs.ErrExist.
+	Create(name string) (File, error)
+	// Append opens an existing file for appending.
+	Append(name string) (File, error)
+	// Lstat describes a file; a symbolic link is not followed.
+	Lstat(name string) (fs.FileInfo, error)
+	// MkdirAll makes dir and its parents, durably, unless they exist.
+	MkdirAll(dir string) error
+	// Link gives a file a second name; an existing name is fs.ErrExist.
+	Link(old, name string) error
+	// Rename gives a file another name, in place of a file that has it.
+	Rename(old, name string) error
+	// Remove removes a file or an empty directory.
+	Remove(name string) error
+	// Chtimes sets the modification time of a file.
+	Chtimes(name string, modTime time.Time) error
+	// SyncDir makes the names in dir durable.
+	SyncDir(dir string) error
+	// Version returns a token that differs whenever the file does, from what
+	// Lstat or Stat said of it.
+	Version(name string, fi fs.FileInfo) string
+}
+
+// File is an open file or directory. A write goes to the end, in one piece.
+type File interface {
+	io.Reader
+	io.ReaderAt
+	io.Writer
+	io.Closer
+	ReadDir(n int) ([]fs.DirEntry, error)
+	Stat() (fs.FileInfo, error)
+	Sync() error
+	Truncate(size int64) error
+}
+
+// tempSuffix ends the names of temporary files. Codex removes files that end so
+// and are older than 6 h (0.150), which is what should become of ours too.
+const tempSuffix = ".tmp"
+
+// Hidden reports whether the last element of name is the store's own: a lock or
+// a temporary file.
+func Hidden(name string) bool { return strings.HasPrefix(path.Base(name), ".") }
+
+// WriteFile makes the file name from what fill writes: a temporary file beside it
+// is filled, synced, dated (unless modTime is zero) and given its name by publish,
+// and the directory is synced. When fill, or anything before publish, fails there
+// is no trace of it. publish is fsys.Link for a name that must be free, or
+// fsys.Rename.
+func WriteFile(fsys FS, name string, modTime time.Time, fill func(io.Writer) error, publish func(temp, name string) error) error {
+	dir := path.Dir(name)
+	if err := fsys.MkdirAll(dir); err != nil {
+		return err
+	}
+	temp := path.Join(dir, "."+rand.Text()+tempSuffix)
+	f, err := fsys.Create(temp)
+	if err != nil {
+		return err
+	}
+	err = fill(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil && !modTime.IsZero() {
+		// After Close: Windows sets the time of a written file when it is closed.
+		err = fsys.Chtimes(temp, modTime)
+	}
+	if err == nil {
+		err = publish(temp, name)
+	}
+	// A Rename has taken the temporary name away, a Link has not.
+	if e := fsys.Remove(temp); e != nil && !errors.Is(e, fs.ErrNotExist) {
+		err = errors.Join(err, e)
+	}
+	if err != nil {
+		return err
+	}
+	return fsys.SyncDir(dir)
+}

@@ -1,0 +1,66 @@
+// Package memfs keeps logs in an afero file system, by default in memory: for
+// tests that must not touch a disk.
+//
+// It implements [store.Source], [store.Sink], [store.Putter], [store.Remover] and
+// [store.Locker] as package store describes them, with the code of package local
+// above its own file operations. It proves nothing about durability: Sync calls
+// afero's, which in memory does nothing. Locks hold between users of one Store
+// value only, and so does the correctness of concurrent appends: afero's MemMapFs
+// loses them, so one mutex per Store serialises every operation. The afero.Fs
+// must not be written to by others meanwhile.
+package memfs
+
+import (
+	"context"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/spf13/afero"
+
+	"github.com/rollout-sync/rollout/store"
+	"github.com/rollout-sync/rollout/store/internal/filestore"
+)
+
+// Store holds logs in an afero.Fs. Its methods, those of the interfaces named in
+// the package comment, may be called concurrently.
+type Store struct {
+	*filestore.Store
+}
+
+var _ interface {
+	store.Source
+	store.Sink
+	store.Putter
+	store.Remover
+	store.Locker
+} = (*Store)(nil)
+
+// New returns the store in afs; nil is a new, empty file system in memory.
+func New(afs afero.Fs) *Store {
+	if afs == nil {
+		afs = afero.NewMemMapFs()
+	}
+	var (
+		mu   sync.Mutex
+		held = map[string]bool{}
+	)
+	return &Store{&filestore.Store{
+		FS:         &serial{afs: afs, changes: map[string]int{}},
+		ChangeTime: func(fs.FileInfo) time.Time { return time.Time{} },
+		TakeLock: func(_ context.Context, name string) (func() error, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if held[name] {
+				return nil, store.ErrBusy
+			}
+			held[name] = true
+			return func() error {
+				mu.Lock()
+				defer mu.Unlock()
+				delete(held, name)
+				return nil
+			}, nil
+		},
+	}}
+}
