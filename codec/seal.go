@@ -1,0 +1,210 @@
+package codec
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"hash"
+	"hash/crc32"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// A Sealer writes a sealed file: Write takes the plain bytes, Close finishes it.
+// The stored bytes depend on the plain bytes and the modification time alone,
+// not on how they were split into writes. It holds one frame, at most 4 MiB, and
+// its compressed form. A file that was not closed without an error is not
+// sealed. A Sealer is for one goroutine.
+type Sealer struct {
+	w       io.Writer
+	modTime time.Time
+	err     error // the first, or errSealed; every later call returns it
+	work    *sealWork
+	entries []tableEntry
+	stored  uint32    // CRC-32C of the frames
+	hash    hash.Hash // of the plain bytes
+	size    int64
+	newline int64 // '\n' so far
+	open    bool  // the last line has no '\n' yet
+	trailer Trailer
+
+	head     *headScanner // nil once the first frame is cut
+	fed      int          // gathered bytes that head has seen
+	searched int          // gathered bytes known to have no line end to cut at
+}
+
+// sealWork is what is worth keeping between files: an encoder costs 450 µs and
+// some MiB to make.
+type sealWork struct {
+	enc    *zstd.Encoder
+	plain  []byte // of the frame being gathered
+	stored []byte // of the frame being written
+}
+
+var sealPool = sync.Pool{New: func() any {
+	enc, err := zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.SpeedDefault),
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderCRC(true),
+		zstd.WithSingleSegment(true)) // so that even the smallest frame has its content size
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return &sealWork{enc: enc}
+}}
+
+var errSealed = errors.New("the file is sealed already")
+
+// NewSealer returns a Sealer that writes to w and never closes it. modTime is
+// the modification time that the trailer keeps; the zero Time is allowed.
+func NewSealer(w io.Writer, modTime time.Time) *Sealer {
+	return &Sealer{
+		w:       w,
+		modTime: modTime,
+		work:    sealPool.Get().(*sealWork),
+		hash:    sha256.New(),
+		head:    newHeadScanner(),
+	}
+}
+
+// Write takes plain bytes. It writes frames to the underlying writer as they
+// fill; that writer's first error is returned by this and every later call.
+func (s *Sealer) Write(p []byte) (int, error) {
+	// Steps as small as this keep what is left behind a cut small: it is moved
+	// to the front of the buffer.
+	const step = 64 << 10
+	written := 0
+	for len(p) > 0 && s.err == nil {
+		part := p[:min(step, len(p))]
+		s.work.plain = append(s.work.plain, part...)
+		for n := s.cut(); n > 0 && s.err == nil; n = s.cut() {
+			s.err = s.frame(n)
+		}
+		if s.err == nil {
+			s.hash.Write(part)
+			s.size += int64(len(part))
+			s.newline += int64(bytes.Count(part, newline))
+			s.open = part[len(part)-1] != '\n'
+			written += len(part)
+			p = p[len(part):]
+		}
+	}
+	return written, s.err
+}
+
+var newline = []byte{'\n'}
+
+// Close writes what is left, the trailer and the seek table.
+func (s *Sealer) Close() error {
+	if s.err != nil {
+		return s.err
+	}
+	if err := s.close(); err != nil {
+		s.err = err
+		return err
+	}
+	s.err = errSealed
+	sealPool.Put(s.work)
+	s.work = nil
+	return nil
+}
+
+func (s *Sealer) close() error {
+	if len(s.work.plain) > 0 || len(s.entries) == 0 {
+		if err := s.frame(len(s.work.plain)); err != nil {
+			return err
+		}
+	}
+	t := Trailer{Size: s.size, Lines: s.newline, ModTime: fromUnixNano(unixNano(s.modTime))}
+	if s.open {
+		t.Lines++
+	}
+	s.hash.Sum(t.SHA256[:0])
+	end := appendTable(appendTrailer(nil, t, s.stored), s.entries)
+	if _, err := s.w.Write(end); err != nil {
+		return err
+	}
+	s.trailer = t
+	return nil
+}
+
+// Trailer returns what Close wrote, and the zero Trailer before.
+func (s *Sealer) Trailer() Trailer { return s.trailer }
+
+// cut returns the length of the frame that the gathered bytes begin with, or 0
+// when it is not certain yet.
+func (s *Sealer) cut() int {
+	plain := s.work.plain
+	if s.head != nil {
+		if n, ok := s.cutHead(); !ok || n > 0 {
+			return n
+		}
+	}
+	if len(plain) < frameTarget {
+		return 0
+	}
+	whole := plain[:min(len(plain), frameMax)]
+	from := max(frameTarget-1, s.searched)
+	if i := bytes.IndexByte(whole[from:], '\n'); i >= 0 {
+		return from + i + 1
+	}
+	s.searched = len(whole)
+	if len(plain) <= frameMax {
+		return 0
+	}
+	if i := bytes.LastIndexByte(whole, '\n'); i >= 0 {
+		return i + 1
+	}
+	return frameMax
+}
+
+// cutHead returns the length of the first frame: up to the end of the head, so
+// that one small read gives a listing all it shows. It returns 0 and true when
+// no such cut exists and the general rule holds, and false when it is not
+// certain yet.
+func (s *Sealer) cutHead() (int, bool) {
+	plain := s.work.plain
+	within := plain[:min(len(plain), firstFrameMax)]
+	for {
+		i := bytes.IndexByte(within[s.fed:], '\n')
+		if i < 0 {
+			break
+		}
+		done := s.head.add(Line{Offset: int64(s.fed), Bytes: within[s.fed : s.fed+i], Ended: true})
+		s.fed += i + 1
+		if done {
+			return s.fed, true
+		}
+	}
+	if len(plain) <= firstFrameMax {
+		return 0, false
+	}
+	if s.fed == 0 {
+		s.head = nil
+	}
+	return s.fed, true
+}
+
+// frame writes the first n gathered bytes as a frame.
+func (s *Sealer) frame(n int) error {
+	if len(s.entries) == maxFrames {
+		return errors.New("too many frames for a sealed file")
+	}
+	work := s.work
+	if n == 0 {
+		work.stored = append(work.stored[:0], emptyFrame...)
+	} else {
+		work.stored = work.enc.EncodeAll(work.plain[:n], work.stored[:0])
+	}
+	if _, err := s.w.Write(work.stored); err != nil {
+		return err
+	}
+	s.entries = append(s.entries, tableEntry{uint32(len(work.stored)), uint32(n)})
+	s.stored = crc32.Update(s.stored, castagnoli, work.stored)
+	work.plain = append(work.plain[:0], work.plain[n:]...)
+	s.head, s.searched = nil, 0
+	return nil
+}
