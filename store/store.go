@@ -104,9 +104,11 @@ type Info struct {
 	Meta       map[string]string // what the store keeps beside the bytes; do not modify
 }
 
-// MetaSHA256 is the key in Info.Meta of the plain bytes' SHA-256, in lower-case
-// hexadecimal, for stores that keep it.
-const MetaSHA256 = "sha256"
+// Keys in Info.Meta, for logs of which the store knows it without reading them.
+const (
+	MetaSHA256 = "sha256" // of the plain bytes, in lower-case hexadecimal
+	MetaLines  = "lines"  // their number, in decimal; a last one without '\n' counts
+)
 
 // A File is an open log. Info and Range may be called concurrently.
 type File interface {

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"iter"
 	"path"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -205,7 +206,10 @@ func (f *file) describe(ctx context.Context) error {
 	case err != nil:
 		return err
 	default:
-		f.info.Meta = map[string]string{store.MetaSHA256: fmt.Sprintf("%x", t.SHA256)}
+		f.info.Meta = map[string]string{
+			store.MetaSHA256: fmt.Sprintf("%x", t.SHA256),
+			store.MetaLines:  strconv.FormatInt(t.Lines, 10),
+		}
 	}
 	return nil
 }
