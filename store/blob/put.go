@@ -1,0 +1,294 @@
+package blob
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"strconv"
+	"time"
+
+	gcblob "gocloud.dev/blob"
+	"gocloud.dev/gcerrors"
+
+	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/store"
+)
+
+// Metadata of an object, beside store.MetaSHA256 and MetaLines. Azure wants them to be
+// identifiers.
+const (
+	metaSize    = "size"
+	metaModTime = "mtime" // RFC 3339, nanoseconds, UTC
+	metaPut     = "put"   // of the Put or Seal that made it
+)
+
+const (
+	// S3 takes no more than 10,000 parts, and an upload of unknown length only
+	// finds out at the end; that leaves room for what does not compress.
+	minPart  = 8 << 20
+	maxParts = 9000
+	// The S3 driver holds one part more than it sends at a time, and before
+	// those whatever is below its threshold for parts.
+	concurrency   = 2
+	partThreshold = 16 << 20
+	maxBuffers    = 64 << 20
+
+	// lookTime bounds the look at an object after an upload.
+	lookTime = 30 * time.Second
+)
+
+// Put stores b sealed, or as it is if the name does not end in ".jsonl". It
+// streams, and reads b once; the service's client retries parts by itself. A put
+// whose acknowledgement was lost is recognised and nil. The metadata that only
+// the whole body would tell (lines) are left out.
+func (s *Store) Put(ctx context.Context, name string, b store.Body, c store.Cond) (string, error) {
+	version, err := s.put(ctx, name, b, c)
+	return version, store.Wrap("put", name, err)
+}
+
+func (s *Store) put(ctx context.Context, name string, b store.Body, c store.Cond) (string, error) {
+	if err := s.check(ctx, name); err != nil {
+		return "", err
+	}
+	if err := c.Check(); err != nil {
+		return "", err
+	}
+	if b.ModTime.IsZero() {
+		b.ModTime = time.Now()
+	}
+	return s.upload(ctx, upload{
+		name: name,
+		cond: c,
+		id:   rand.Text(),
+		size: b.Size,
+		tell: true,
+		meta: metadata(codec.Trailer{Size: b.Size, SHA256: b.SHA256, ModTime: b.ModTime}),
+		fill: func(w io.Writer) error { return fill(ctx, name, w, b) },
+	})
+}
+
+// metadata returns what an object's metadata repeat. Lines that are not known
+// are 0, as are those of an empty log, which therefore go unsaid.
+func metadata(t codec.Trailer) map[string]string {
+	m := map[string]string{
+		store.MetaSHA256: hex.EncodeToString(t.SHA256[:]),
+		metaSize:         strconv.FormatInt(t.Size, 10),
+		metaModTime:      t.ModTime.UTC().Format(time.RFC3339Nano),
+	}
+	if t.Lines > 0 {
+		m[store.MetaLines] = strconv.FormatInt(t.Lines, 10)
+	}
+	return m
+}
+
+// fill writes the stored form of b.
+func fill(ctx context.Context, name string, w io.Writer, b store.Body) (err error) {
+	r, err := b.Reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	z := newSealer(name, w, b.ModTime)
+	if _, err := io.Copy(z, r); err != nil {
+		return err
+	}
+	return z.Close()
+}
+
+// An upload is one object to be made.
+type upload struct {
+	name string
+	cond store.Cond
+	id   string // random, to know the object by
+	size int64  // at least what will be stored, about
+	tell bool   // the version is wanted, if it costs a request
+	meta map[string]string
+	fill func(io.Writer) error // writes the stored bytes
+}
+
+// errStopped is what the other side of an upload sees when one side has failed;
+// never the failure itself, since a driver may take an error that wraps io.EOF
+// for the end (azblob does).
+var errStopped = errors.New("upload stopped")
+
+// upload makes the object, under its condition, and returns its version.
+func (s *Store) upload(ctx context.Context, u upload) (string, error) {
+	if u.cond.IfVersion != "" && !s.service.conditional() {
+		return "", errors.ErrUnsupported
+	}
+	key := keyOf(u.name)
+	part := max(minPart, u.size/maxParts+1)
+	need := min(2*u.size, partThreshold+(concurrency+1)*part, maxBuffers)
+	if err := s.buffers.Acquire(ctx, need); err != nil {
+		return "", err
+	}
+	defer s.buffers.Release(need)
+
+	meta := maps.Clone(u.meta)
+	if isStoredForm(u.name) {
+		// Whoever opens the log without ".zst" would take these for its own.
+		meta = map[string]string{metaModTime: meta[metaModTime]}
+	}
+	meta[metaPut] = u.id
+	var version func() string
+	o := &gcblob.WriterOptions{
+		BufferSize:     int(part),
+		MaxConcurrency: concurrency,
+		ContentType:    contentType(key),
+		Metadata:       meta,
+		IfNotExist:     u.cond.IfAbsent,
+	}
+	if s.service.Write != nil {
+		w := Write{IfVersion: u.cond.IfVersion, PartSize: part, Concurrency: concurrency}
+		if s.service.SingleWriter {
+			w.IfVersion = ""
+		}
+		o.BeforeWrite = func(as func(any) bool) (err error) {
+			version, err = s.service.Write(s.bucket, as, w)
+			return err
+		}
+	}
+
+	// Upload, because a NewWriter of azblob panics when its upload fails; with a
+	// context to cancel, because Upload goes on to Close, and so to publish what
+	// it has, after the reader has failed (memblob, gcsblob).
+	uploading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pr, pw := io.Pipe()
+	var (
+		filled  = make(chan struct{})
+		fillErr error
+		unlock  = func() {}
+	)
+	go func() {
+		defer close(filled)
+		fillErr = u.fill(pw)
+		if fillErr == nil && s.service.SingleWriter {
+			unlock, fillErr = s.hold(ctx, key, u.cond)
+		}
+		if fillErr != nil {
+			cancel()
+			pw.CloseWithError(errStopped)
+			return
+		}
+		pw.Close()
+	}()
+	err := s.bucket.Upload(uploading, key, pr, o)
+	pr.CloseWithError(errStopped)
+	<-filled
+	if fillErr == nil {
+		defer unlock()
+	}
+
+	switch {
+	case fillErr != nil && !errors.Is(fillErr, errStopped):
+		return "", fillErr
+	case err == nil && fillErr != nil:
+		return "", fmt.Errorf("%w before its end, and the service calls it complete", errStopped)
+	case fillErr != nil:
+		return "", s.refusal(ctx, u, err) // nothing was committed
+	case err != nil:
+		return s.settle(ctx, key, u, err)
+	}
+	v := ""
+	if version != nil {
+		v = version()
+	}
+	if v == "" && u.tell {
+		return s.stored(ctx, key, u.id)
+	}
+	return v, nil
+}
+
+// settle finds out what became of an upload that was sent whole and ended with
+// err. The context may be done; the answer is wanted all the same.
+func (s *Store) settle(ctx context.Context, key string, u upload, err error) (string, error) {
+	code, _ := s.code(err)
+	switch code {
+	case gcerrors.PermissionDenied, gcerrors.NotFound, gcerrors.InvalidArgument, gcerrors.Unimplemented:
+		return "", s.refusal(ctx, u, err)
+	}
+	a, lookErr := s.look(ctx, key)
+	switch {
+	case lookErr != nil || a.Metadata[metaPut] == "":
+	case a.Metadata[metaPut] == u.id:
+		return s.service.version(a), nil
+	case u.cond.IfAbsent && ctx.Err() == nil:
+		return "", store.ErrChanged // the refusal came as a broken connection
+	}
+	return "", s.refusal(ctx, u, err)
+}
+
+// refusal is what an upload that did not happen returns. S3 says of a version that
+// is to be replaced and is not there at all that it was not found.
+func (s *Store) refusal(ctx context.Context, u upload, err error) error {
+	err = s.errorOf(ctx, err, store.ErrChanged)
+	if u.cond.IfVersion != "" && err == fs.ErrNotExist {
+		return store.ErrChanged
+	}
+	return err
+}
+
+// stored returns the version of the object that the put of that id has made, ""
+// if the service does not say.
+func (s *Store) stored(ctx context.Context, key, id string) (string, error) {
+	a, err := s.look(ctx, key)
+	if err != nil {
+		return "", nil
+	}
+	if got := a.Metadata[metaPut]; got != "" && got != id {
+		return "", fmt.Errorf("%w: replaced right after it was stored", store.ErrChanged)
+	}
+	return s.service.version(a), nil
+}
+
+// look asks for an object's attributes, also when ctx is done.
+func (s *Store) look(ctx context.Context, key string) (*gcblob.Attributes, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTime)
+	defer cancel()
+	return s.bucket.Attributes(ctx, key)
+}
+
+// hold compares the object with c and keeps every other writer of this Store away
+// until unlock.
+func (s *Store) hold(ctx context.Context, key string, c store.Cond) (unlock func(), err error) {
+	unlock, err = s.locks.lock(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	a, err := s.bucket.Attributes(ctx, key)
+	if err != nil {
+		err = s.errorOf(ctx, err, store.ErrChanged)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && c.IfAbsent:
+		return unlock, nil
+	case errors.Is(err, fs.ErrNotExist):
+		err = store.ErrChanged
+	case err == nil && (c.IfAbsent || s.service.version(a) != c.IfVersion):
+		err = store.ErrChanged
+	}
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
+// contentType returns the type that an object of this key gets. gocloud would
+// look into the bytes.
+func contentType(key string) string {
+	switch path.Ext(key) {
+	case sealedExt:
+		return "application/zstd"
+	case ".json":
+		return "application/json"
+	}
+	return "application/octet-stream"
+}

@@ -1,0 +1,179 @@
+// Package s3 makes an S3 bucket, of Amazon or of a compatible server, a bucket for
+// package blob. It is a package of its own so that only programs that want S3
+// link the SDK.
+//
+// Conditional writes (If-None-Match, If-Match) are in S3 since 2024, and not in
+// all compatible servers: one that does not know them overwrites. Find out before
+// relying on them, or set SingleWriter in the Service.
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+	gcblob "gocloud.dev/blob"
+	"gocloud.dev/blob/s3blob"
+	"gocloud.dev/gcerrors"
+
+	"github.com/rollout-sync/rollout/store/blob"
+)
+
+// Scheme is the URL scheme that URLOpener is for.
+const Scheme = s3blob.Scheme
+
+// abortTimeout bounds the clean-up after an upload that failed; without it the
+// transfer manager uses the upload's context, which is done by then, and leaves
+// the parts behind to be paid for (transfermanager v0.4.3).
+const abortTimeout = 30 * time.Second
+
+// URLOpener opens "s3" URLs as gocloud's s3blob does, with one other default:
+// response_checksum_validation=when_required, since checksums of whole objects
+// do not fit ranges and the SDK warns of each on stderr.
+type URLOpener struct{}
+
+// OpenBucketURL opens the bucket named by the URL's host. It makes no request to
+// it. Credentials are those of the AWS SDK: the environment, shared files, the
+// instance.
+func (URLOpener) OpenBucketURL(ctx context.Context, u *url.URL) (*gcblob.Bucket, error) {
+	const param = "response_checksum_validation"
+	q := u.Query()
+	if !q.Has(param) {
+		q.Set(param, "when_required")
+	}
+	with := *u
+	with.RawQuery = q.Encode()
+	return new(s3blob.URLOpener).OpenBucketURL(ctx, &with)
+}
+
+// Service returns what package blob has to know of S3. A version is an ETag
+// without its quotes.
+func Service() blob.Service {
+	return blob.Service{
+		Reader:  readerObject,
+		Version: func(a *gcblob.Attributes) string { return unquote(a.ETag) },
+		Listed: func(o *gcblob.ListObject) string {
+			var object types.Object
+			o.As(&object)
+			return unquote(aws.ToString(object.ETag))
+		},
+		Write: prepareWrite,
+		Remove: func(as func(any) bool, version string) error {
+			var in *s3.DeleteObjectInput
+			if !as(&in) {
+				return errors.ErrUnsupported
+			}
+			in.IfMatch = quote(version)
+			return nil
+		},
+		Error: classify,
+	}
+}
+
+func quote(version string) *string { return aws.String(`"` + version + `"`) }
+func unquote(etag string) string   { return strings.Trim(etag, `"`) }
+
+func readerObject(r *gcblob.Reader) (blob.Object, bool) {
+	var out s3.GetObjectOutput
+	if !r.As(&out) || aws.ToString(out.ETag) == "" {
+		return blob.Object{}, false
+	}
+	meta := make(map[string]string, len(out.Metadata))
+	for k, v := range out.Metadata {
+		if plain, err := url.PathUnescape(v); err == nil { // as s3blob escapes them
+			v = plain
+		}
+		meta[strings.ToLower(k)] = v
+	}
+	return blob.Object{Version: unquote(*out.ETag), Meta: meta}, true
+}
+
+// prepareWrite gives the upload a transfer manager of its own, which cleans up
+// after a failure and tells the new ETag.
+func prepareWrite(bucket *gcblob.Bucket, as func(any) bool, w blob.Write) (func() string, error) {
+	var (
+		client  *s3.Client
+		manager *transfermanager.Client
+		in      *transfermanager.UploadObjectInput
+	)
+	if !bucket.As(&client) || !as(&manager) || !as(&in) {
+		return nil, errors.ErrUnsupported
+	}
+	if w.IfVersion != "" {
+		in.IfMatch = quote(w.IfVersion)
+	}
+	watched := &watchedClient{Client: client}
+	*manager = *transfermanager.New(watched, func(o *transfermanager.Options) {
+		o.RequestChecksumCalculation = client.Options().RequestChecksumCalculation
+		o.PartSizeBytes = w.PartSize
+		o.Concurrency = w.Concurrency
+		o.FailTimeout = abortTimeout
+	})
+	return func() string {
+		etag, _ := watched.etag.Load().(string)
+		return unquote(etag)
+	}, nil
+}
+
+// A watchedClient keeps the ETag of the object that it completes.
+type watchedClient struct {
+	*s3.Client
+	etag atomic.Value // string
+}
+
+func (c *watchedClient) PutObject(ctx context.Context, in *s3.PutObjectInput, o ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+	out, err := c.Client.PutObject(ctx, in, o...)
+	if err == nil {
+		c.etag.Store(aws.ToString(out.ETag))
+	}
+	return out, err
+}
+
+func (c *watchedClient) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMultipartUploadInput, o ...func(*s3.Options)) (*s3.CompleteMultipartUploadOutput, error) {
+	out, err := c.Client.CompleteMultipartUpload(ctx, in, o...)
+	if err == nil {
+		c.etag.Store(aws.ToString(out.ETag))
+	}
+	return out, err
+}
+
+// classify judges what s3blob calls Unknown.
+func classify(err error) (gcerrors.ErrorCode, string) {
+	code, msg := gcerrors.Unknown, ""
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		switch api.ErrorCode() {
+		case "NoSuchKey", "NotFound":
+			return gcerrors.NotFound, ""
+		case "ConditionalRequestConflict":
+			code = gcerrors.FailedPrecondition
+		case "InvalidRange":
+			code = gcerrors.InvalidArgument
+		case "NotImplemented":
+			code = gcerrors.Unimplemented
+		}
+		msg = api.ErrorCode()
+		if text := api.ErrorMessage(); text != "" {
+			msg = fmt.Sprintf("%s (%s)", text, msg)
+		}
+	}
+	if reply, ok := errors.AsType[*awshttp.ResponseError](err); ok {
+		switch reply.HTTPStatusCode() {
+		case http.StatusUnauthorized, http.StatusForbidden:
+			code = gcerrors.PermissionDenied
+		case http.StatusPreconditionFailed:
+			code = gcerrors.FailedPrecondition
+		}
+	}
+	return code, msg
+}

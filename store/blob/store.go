@@ -1,0 +1,195 @@
+// Package blob keeps sealed logs in an object store: S3, GCS, Azure, a directory
+// or memory, through gocloud.dev/blob.
+//
+// # Objects
+//
+// The log "a/b.jsonl" is the object "a/b.jsonl.zst": the sealed container of
+// package codec, which stands on its own and which zstd, jq and DuckDB read.
+// Every other name is an object of that key, byte for byte; so "a/b.jsonl.zst"
+// names the stored bytes of "a/b.jsonl". Metadata repeat what the container
+// says (sha256, size, mtime, and lines if they were known before the upload), so
+// that Open needs one request; if they contradict it the object is ErrCorrupt.
+// The metadatum put is a random number of the one Put or Seal that made the
+// object.
+//
+// # Guarantees
+//
+// Those of package store for a write-once store. The service makes objects
+// durable and atomic; this package makes sure that it is never asked to commit
+// a part: an upload whose source fails, changes or is cancelled ends with a
+// cancelled context before the driver sees the failure, because a driver's Close
+// would publish what it has. Conditions are the service's own (Service), checked
+// where the object is published.
+//
+// A lost acknowledgement is recognised: after an upload that failed in a way that
+// may hide a success, the object's metadata are read, and the put number tells
+// whether it is ours. The same bytes under another number are another writer's,
+// and ErrChanged; so of several writers of one name exactly one succeeds, even if
+// they write the same.
+//
+// # Requests
+//
+//	Open     1 for an object with our metadata, else 1 more for its end; 1 more
+//	         where the service's reply lacks the version
+//	Range    0 inside the first 32 KiB of the object, else 1; and 1 for each File
+//	         in which a Range did not begin at 0, for the seek table
+//	List     1 for each 1000 keys directly below the directory
+//	Put      1; for 16 MiB and more at S3, and 8 MiB at others, 2 and 1 for each
+//	         8 MiB; 1 more where the driver does not pass on the new version, and
+//	         after a failure that may hide a success
+//	Create   1
+//	Seal     as Put, without the version
+//	Remove   2; at S3 3
+//
+// # Memory
+//
+// A Put or Seal holds a frame of 4 MiB and its compressed form, and what the
+// driver buffers: at most 40 MiB for objects up to 70 GiB. Uploads wait for each
+// other when they would buffer more than 64 MiB together.
+package blob
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+	"sync/atomic"
+
+	gcblob "gocloud.dev/blob"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/rollout-sync/rollout/store"
+)
+
+const (
+	logExt    = ".jsonl"
+	sealedExt = ".zst"
+)
+
+// Options changes what New returns. The zero value is usable.
+type Options struct {
+	// Service says how the bucket's service is asked for what gocloud leaves out.
+	Service Service
+	// SpoolDir is where a Log from Create gathers its sealed bytes until Seal; ""
+	// is os.TempDir().
+	SpoolDir string
+}
+
+// Store is a store.Source, Sink, Putter and Remover over a bucket. It is safe for
+// concurrent use, also by several processes where the Service is conditional.
+type Store struct {
+	bucket   *gcblob.Bucket
+	service  Service
+	spoolDir string
+	buffers  *semaphore.Weighted // bytes that uploads may buffer
+	locks    keyLocks            // of a SingleWriter
+	closed   atomic.Bool
+}
+
+var (
+	_ store.Source  = (*Store)(nil)
+	_ store.Sink    = (*Store)(nil)
+	_ store.Putter  = (*Store)(nil)
+	_ store.Remover = (*Store)(nil)
+)
+
+// New returns a Store of what is in bucket, which belongs to it from then on. It
+// makes no request. A nil o is the zero Options.
+func New(bucket *gcblob.Bucket, o *Options) *Store {
+	if o == nil {
+		o = &Options{}
+	}
+	return &Store{
+		bucket:   bucket,
+		service:  o.Service,
+		spoolDir: o.SpoolDir,
+		buffers:  semaphore.NewWeighted(maxBuffers),
+	}
+}
+
+// Close releases the bucket. Logs and Files must be closed before; every later
+// call returns fs.ErrClosed.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return fs.ErrClosed
+	}
+	return s.bucket.Close()
+}
+
+// check is what every operation on a name begins with.
+func (s *Store) check(ctx context.Context, name string) error {
+	if err := store.CheckName(name); err != nil {
+		return err
+	}
+	if s.closed.Load() {
+		return fs.ErrClosed
+	}
+	return ctx.Err()
+}
+
+// isSealed reports whether the log is held as a sealed container.
+func isSealed(name string) bool { return strings.HasSuffix(name, logExt) }
+
+// isStoredForm reports whether the name means the stored bytes of another log,
+// whose metadata are then about other bytes than these.
+func isStoredForm(name string) bool { return strings.HasSuffix(name, logExt+sealedExt) }
+
+func keyOf(name string) string {
+	if isSealed(name) {
+		return name + sealedExt
+	}
+	return name
+}
+
+// Append returns errors.ErrUnsupported: objects do not grow.
+func (s *Store) Append(ctx context.Context, name string) (store.Log, error) {
+	err := s.check(ctx, name)
+	if err == nil {
+		err = errors.ErrUnsupported
+	}
+	return nil, store.Wrap("append", name, err)
+}
+
+// Remove deletes the log if it is still that version. The version is compared
+// first, and again by the service as it deletes; S3-compatible servers that do
+// not know conditional deletes ignore the latter, which leaves a window of one
+// round trip. A Service that cannot replace conditionally removes nothing:
+// errors.ErrUnsupported.
+func (s *Store) Remove(ctx context.Context, name, version string) error {
+	err := s.check(ctx, name)
+	if err == nil {
+		err = s.remove(ctx, keyOf(name), version)
+	}
+	return store.Wrap("remove", name, err)
+}
+
+func (s *Store) remove(ctx context.Context, key, version string) error {
+	if !s.service.SingleWriter && s.service.Remove == nil {
+		return errors.ErrUnsupported
+	}
+	if s.service.SingleWriter {
+		unlock, err := s.locks.lock(ctx, key)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	a, err := s.bucket.Attributes(ctx, key)
+	if err != nil {
+		return s.errorOf(ctx, err, store.ErrChanged)
+	}
+	if s.service.version(a) != version {
+		return store.ErrChanged
+	}
+	o := &gcblob.DeleteOptions{}
+	if !s.service.SingleWriter {
+		o.BeforeDelete = func(as func(any) bool) error { return s.service.Remove(as, version) }
+	}
+	err = s.errorOf(ctx, s.bucket.DeleteWithOptions(ctx, key, o), store.ErrChanged)
+	if errors.Is(err, fs.ErrNotExist) {
+		// It was there: the client lost an acknowledgement and asked again, or
+		// somebody else removed it. It is gone, as asked.
+		return nil
+	}
+	return err
+}
