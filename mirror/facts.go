@@ -1,0 +1,228 @@
+package mirror
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/store"
+)
+
+// Fact is what an origin knows of a rollout beside its bytes.
+type Fact struct {
+	Rollout  string    `json:"rollout"` // the file's name
+	Path     string    `json:"path"`    // in the home
+	Archived bool      `json:"archived"`
+	ModTime  time.Time `json:"mtime"`
+	Size     int64     `json:"size"`   // plain bytes of the version
+	SHA256   string    `json:"sha256"` // plain hash of the version
+	// Name is the session's name, "" if it has none; NameTime is when it got it.
+	Name     string    `json:"name,omitempty"`
+	NameTime time.Time `json:"name_time,omitzero"`
+}
+
+func (f Fact) equal(g Fact) bool {
+	return f.Rollout == g.Rollout && f.Path == g.Path && f.Archived == g.Archived && f.ModTime.Equal(g.ModTime) &&
+		f.Size == g.Size && f.SHA256 == g.SHA256 && f.Name == g.Name && f.NameTime.Equal(g.NameTime)
+}
+
+// undated is the month of rollouts that have no date.
+const undated = "undated"
+
+func monthOf(n codec.Name) string {
+	if year, month, _, ok := n.Date(); ok {
+		return year + "-" + month
+	}
+	if t, ok := n.Time(); ok {
+		return t.Format("2006-01")
+	}
+	return undated
+}
+
+func factsKey(origin, month string) string {
+	return path.Join(originsDir, origin, month+logSuffix)
+}
+
+// readFacts returns a month's facts by file name. Lines that cannot be read are
+// left out: they are told again by the next push of their rollout.
+func readFacts(ctx context.Context, f store.File) (map[string]Fact, error) {
+	content, err := readFile(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	facts := map[string]Fact{}
+	for line := range bytes.Lines(content) {
+		var f Fact
+		if json.Unmarshal(line, &f) == nil && f.Rollout != "" {
+			facts[f.Rollout] = f
+		}
+	}
+	return facts, nil
+}
+
+// writeFacts adds facts, which belong to one month, to those that origin has
+// told before. Only origin writes the log, so it is changed by nobody meanwhile
+// unless two machines share an origin; then the later one tries again.
+func writeFacts(ctx context.Context, m Store, origin, month string, news []Fact) error {
+	const attempts = 3
+	key := factsKey(origin, month)
+	var err error
+	for range attempts {
+		facts := map[string]Fact{}
+		cond := store.Cond{IfAbsent: true}
+		f, e := m.Open(ctx, key)
+		switch {
+		case e == nil:
+			cond = store.Cond{IfVersion: f.Info().Version}
+			facts, e = readFacts(ctx, f)
+			if e := errors.Join(e, f.Close()); e != nil {
+				return e
+			}
+		case !errors.Is(e, fs.ErrNotExist):
+			return e
+		}
+		changed := false
+		for _, n := range news {
+			if old, ok := facts[n.Rollout]; !ok || !old.equal(n) {
+				facts[n.Rollout] = n
+				changed = true
+			}
+		}
+		if !changed {
+			return nil
+		}
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false)
+		for _, name := range slices.Sorted(maps.Keys(facts)) {
+			if err := enc.Encode(facts[name]); err != nil {
+				return err
+			}
+		}
+		_, err = m.Put(ctx, key, store.BytesBody(b.Bytes(), time.Time{}), cond)
+		if !errors.Is(err, store.ErrChanged) {
+			return err
+		}
+	}
+	return err
+}
+
+// Facts reads the facts of all origins, a month at a time as they are asked for,
+// and keeps them: it sees none that are written later. It is safe for concurrent
+// use.
+type Facts struct {
+	m store.Source
+
+	mu      sync.Mutex
+	origins []string
+	listed  bool
+	months  map[string]map[string]map[string]Fact // month → rollout → origin → fact
+}
+
+// NewFacts returns the facts in the mirror m. It makes no request.
+func NewFacts(m store.Source) *Facts {
+	return &Facts{m: m, months: map[string]map[string]map[string]Fact{}}
+}
+
+// Of returns the facts that origins have told of a rollout, by origin. The map
+// must not be changed.
+func (f *Facts) Of(ctx context.Context, n codec.Name) (map[string]Fact, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	month := monthOf(n)
+	if facts, ok := f.months[month]; ok {
+		return facts[n.String()], nil
+	}
+	if !f.listed {
+		for e, err := range f.m.List(ctx, originsDir, store.ListOptions{}) {
+			if errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+			if err != nil {
+				return nil, err
+			}
+			if e.Dir {
+				f.origins = append(f.origins, path.Base(e.Name))
+			}
+		}
+		f.listed = true
+	}
+	facts := map[string]map[string]Fact{}
+	for _, origin := range f.origins {
+		file, err := f.m.Open(ctx, factsKey(origin, month))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		told, err := readFacts(ctx, file)
+		if err := errors.Join(err, file.Close()); err != nil {
+			return nil, err
+		}
+		for rollout, fact := range told {
+			if facts[rollout] == nil {
+				facts[rollout] = map[string]Fact{}
+			}
+			facts[rollout][origin] = fact
+		}
+	}
+	f.months[month] = facts
+	return facts[n.String()], nil
+}
+
+// Best returns what to believe of a rollout of which the current version has the
+// plain hash sha256: what origin says, else what the newest of those say that
+// had this version, else the newest of all. The name is the newest of all.
+// Paths in it are checked: one that could not be a rollout's is left empty.
+func (f *Facts) Best(ctx context.Context, n codec.Name, origin, sha256 string) (Fact, error) {
+	told, err := f.Of(ctx, n)
+	if err != nil {
+		return Fact{}, err
+	}
+	var best, named Fact
+	rank := func(by string, f Fact) int {
+		switch {
+		case f.Rollout == "":
+			return 0
+		case by == origin && origin != "":
+			return 3
+		case f.SHA256 == sha256:
+			return 2
+		}
+		return 1
+	}
+	var bestBy string
+	for _, by := range slices.Sorted(maps.Keys(told)) {
+		fact := told[by]
+		if !pathAllowed(fact.Path, n) {
+			fact.Path, fact.Archived = "", false
+		}
+		if c := cmp.Compare(rank(by, fact), rank(bestBy, best)); c > 0 || c == 0 && fact.ModTime.After(best.ModTime) {
+			best, bestBy = fact, by
+		}
+		if fact.Name != "" && !fact.NameTime.Before(named.NameTime) {
+			named = fact
+		}
+	}
+	best.Name, best.NameTime = named.Name, named.NameTime
+	return best, nil
+}
+
+// pathAllowed reports whether p, which comes from a mirror and may be hostile, is
+// a path at which Codex keeps the rollout n.
+func pathAllowed(p string, n codec.Name) bool {
+	dir := path.Dir(p)
+	return store.CheckName(p) == nil && path.Base(p) == n.String() &&
+		(dir == archivedDir || dir == sessionsDir || strings.HasPrefix(dir, sessionsDir+"/"))
+}

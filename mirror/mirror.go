@@ -1,0 +1,243 @@
+// Package mirror keeps a copy of a home's rollouts in another store, for a whole
+// team in one tree, so that nothing that was ever pushed can be lost by a later
+// push, and brings them back.
+//
+// # The tree
+//
+//	rollout-mirror.json                       format version
+//	sessions/YYYY/MM/DD/rollout-….jsonl       current version; the date is the file name's own
+//	diverged/<path>/<origin>.jsonl            another home's version that neither extends nor supersedes it
+//	history/<path>/<plain hash>.jsonl         what a rewrite superseded
+//	history/<path>/<stored hash>.foreign      what somebody else's tool had put in the place of a version
+//	origins/<origin>/YYYY-MM.jsonl            facts that only that origin writes
+//
+// <path> is the current version's name without its suffix. Names follow the name
+// of the rollout's file, so moving it to archived_sessions/ changes a fact, not
+// an object; a rollout without a date in its name keeps its path. In an object
+// store each .jsonl is a sealed .jsonl.zst.
+//
+// # What decides
+//
+// A version is identified by the size and SHA-256 of its plain bytes. Times and
+// sizes only tell where to look again. A [Push] destroys nothing: every Put has a
+// condition, and what a rewrite replaces is copied to history/ first.
+package mirror
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/store"
+)
+
+// Store is what a mirror is kept in: the conditions of its Put are what makes it
+// safe for several homes to push at once.
+type Store interface {
+	store.Source
+	store.Putter
+}
+
+const (
+	rootMarker = "rollout-mirror.json"
+	// format is the version of the tree above. A mirror with a higher one is
+	// refused, since its rules are not known here.
+	format = 1
+
+	sessionsDir = "sessions"
+	archivedDir = "archived_sessions"
+	divergedDir = "diverged"
+	historyDir  = "history"
+	originsDir  = "origins"
+
+	logSuffix     = ".jsonl"
+	sealedSuffix  = ".jsonl.zst"
+	foreignSuffix = ".foreign"
+
+	namesFile = "session_index.jsonl"
+)
+
+// ErrNoMirror means that there is no mirror where one was expected.
+var ErrNoMirror = errors.New("there is no mirror here (a push makes one)")
+
+type marker struct {
+	Format int `json:"format"`
+}
+
+// Check returns nil if m holds a mirror that this version of the package can
+// work with, ErrNoMirror if it holds none.
+func Check(ctx context.Context, m store.Source) error {
+	content, err := readAll(ctx, m, rootMarker)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNoMirror
+	}
+	if err != nil {
+		return err
+	}
+	var k marker
+	if err := json.Unmarshal(content, &k); err != nil || k.Format < 1 {
+		return fmt.Errorf("%s: %w: it does not say which format the mirror has", rootMarker, store.ErrCorrupt)
+	}
+	if k.Format > format {
+		return fmt.Errorf("%s: the mirror has format %d and this version knows only %d: update rollout-sync", rootMarker, k.Format, format)
+	}
+	return nil
+}
+
+// prepare is Check, and makes the mirror if there is none.
+func prepare(ctx context.Context, m Store) error {
+	err := Check(ctx, m)
+	if !errors.Is(err, ErrNoMirror) {
+		return err
+	}
+	content, err := json.Marshal(marker{Format: format})
+	if err != nil {
+		return err
+	}
+	_, err = m.Put(ctx, rootMarker, store.BytesBody(append(content, '\n'), time.Time{}), store.Cond{IfAbsent: true})
+	if errors.Is(err, store.ErrChanged) {
+		return Check(ctx, m) // somebody else was first
+	}
+	return err
+}
+
+// maxSmall bounds what is read whole: the marker and a month of facts. The facts
+// of one origin and month take some 300 bytes a rollout.
+const maxSmall = 256 << 20
+
+func readAll(ctx context.Context, s store.Source, name string) ([]byte, error) {
+	f, err := s.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readFile(ctx, f)
+}
+
+func readFile(ctx context.Context, f store.File) ([]byte, error) {
+	r, err := f.Range(ctx, 0, maxSmall)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	var b bytes.Buffer
+	_, err = b.ReadFrom(r)
+	return b.Bytes(), err
+}
+
+// Key returns the name in the mirror of the rollout that a home has at p.
+func Key(n codec.Name, p string) string {
+	if year, month, day, ok := n.Date(); ok {
+		return path.Join(sessionsDir, year, month, day, n.String())
+	}
+	return p
+}
+
+func divergedKey(key, origin string) string {
+	return path.Join(divergedDir, strings.TrimSuffix(key, logSuffix), origin+logSuffix)
+}
+
+func historyKey(key, hash string) string {
+	return path.Join(historyDir, strings.TrimSuffix(key, logSuffix), hash+logSuffix)
+}
+
+func foreignKey(key, storedHash string) string {
+	return path.Join(historyDir, strings.TrimSuffix(key, logSuffix), storedHash+foreignSuffix)
+}
+
+// found is a rollout where a walk found it.
+type found struct {
+	Path string
+	Name codec.Name
+	Info store.Info
+}
+
+// rollouts yields every rollout below dirs, in no particular order. A directory
+// that is missing holds none.
+func rollouts(ctx context.Context, s store.Source, dirs ...string) iter.Seq2[found, error] {
+	return func(yield func(found, error) bool) {
+		for e, err := range walk(ctx, s, dirs...) {
+			if err != nil {
+				yield(found{}, err)
+				return
+			}
+			n, err := codec.ParseName(path.Base(e.Name))
+			if err != nil || !strings.HasSuffix(e.Name, logSuffix) {
+				continue // not a rollout, and never touched
+			}
+			if !yield(found{e.Name, n, e.Info}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// walk yields every log below dirs.
+func walk(ctx context.Context, s store.Source, dirs ...string) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		dirs := slices.Clone(dirs)
+		for len(dirs) > 0 {
+			dir := dirs[len(dirs)-1]
+			dirs = dirs[:len(dirs)-1]
+			for e, err := range s.List(ctx, dir, store.ListOptions{}) {
+				switch {
+				case errors.Is(err, fs.ErrNotExist):
+					// A directory that is not there, or not any more.
+				case err != nil:
+					yield(store.Entry{}, err)
+					return
+				case e.Dir:
+					dirs = append(dirs, e.Name)
+				case !yield(e, nil):
+					return
+				}
+			}
+		}
+	}
+}
+
+// currents yields the current version of every rollout in the mirror.
+func currents(ctx context.Context, m store.Source) iter.Seq2[found, error] {
+	return func(yield func(found, error) bool) {
+		for r, err := range rollouts(ctx, m, sessionsDir, archivedDir) {
+			// An object that lies elsewhere than its name says is not ours.
+			if err == nil && Key(r.Name, r.Path) != r.Path {
+				continue
+			}
+			if !yield(r, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Match reports whether an id that a person typed means the rollout: it is the
+// session's or the rollout's id, or begins one of them.
+func Match(id string, n codec.Name) bool {
+	id = strings.ToLower(id)
+	return id != "" && (strings.HasPrefix(n.Session.String(), id) || strings.HasPrefix(n.Rollout.String(), id))
+}
+
+// version identifies plain bytes.
+type version struct {
+	Size   int64
+	SHA256 [32]byte
+}
+
+func (v version) hash() string { return fmt.Sprintf("%x", v.SHA256) }
+
+// copyAll reads r to its end.
+func copyAll(dst io.Writer, r io.ReadCloser) error {
+	_, err := io.Copy(dst, r)
+	return errors.Join(err, r.Close())
+}
