@@ -1,0 +1,61 @@
+package rollout_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+
+	"github.com/rollout-sync/rollout"
+	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/listing"
+	"github.com/rollout-sync/rollout/recorder"
+)
+
+func Example() {
+	dir, err := os.MkdirTemp("", "codex-home-*")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := recordListReplay(context.Background(), dir); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// 1 session: Hello
+	// 1 session_meta
+	// 2 event_msg
+}
+
+// recordListReplay is all that an agent needs.
+func recordListReplay(ctx context.Context, dir string) error {
+	home, err := rollout.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	session, err := home.New(recorder.Meta{Cwd: "/home/me/project", Originator: "my_agent", CLIVersion: "1.0.0"})
+	if err != nil {
+		return err
+	}
+	defer session.Close(ctx)
+	if err := session.Record(ctx, codec.Item{Type: codec.TypeEventMsg, Payload: []byte(`{"type":"user_message","message":"Hello"}`)}); err != nil {
+		return err
+	}
+	if err := session.Flush(ctx); err != nil { // it is on the disk from here on
+		return err
+	}
+
+	page, err := home.List(ctx, listing.Query{Cwd: "/home/me/project"})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d session: %s\n", len(page.Items), *page.Items[0].Preview)
+	for item, err := range home.Replay(ctx, session.ID()) {
+		if err != nil {
+			return err
+		}
+		fmt.Println(item.Line, item.Type)
+	}
+	return nil
+}

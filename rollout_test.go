@@ -1,0 +1,226 @@
+package rollout_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gofrs/flock"
+	"github.com/google/uuid"
+
+	"github.com/rollout-sync/rollout"
+	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/listing"
+	"github.com/rollout-sync/rollout/recorder"
+	"github.com/rollout-sync/rollout/store"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openHome(t *testing.T) (home *rollout.Home, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	home, err := rollout.Open(dir)
+	must(t, err)
+	t.Cleanup(func() { must(t, home.Close()) })
+	return home, dir
+}
+
+var meta = recorder.Meta{Cwd: "/w", Originator: "test", CLIVersion: "1"}
+
+func message(text string) codec.Item {
+	return codec.Item{Type: codec.TypeEventMsg, Payload: fmt.Appendf(nil, `{"type":"user_message","message":%q}`, text)}
+}
+
+// record records a session that says text.
+func record(t *testing.T, home *rollout.Home, text string) uuid.UUID {
+	t.Helper()
+	r, err := home.New(meta)
+	must(t, err)
+	must(t, r.Record(t.Context(), message(text)))
+	must(t, r.Close(t.Context()))
+	return r.ID()
+}
+
+// put writes a file of the home.
+func put(t *testing.T, dir, name, content string) {
+	t.Helper()
+	file := filepath.Join(dir, filepath.FromSlash(name))
+	must(t, os.MkdirAll(filepath.Dir(file), 0o700))
+	must(t, os.WriteFile(file, []byte(content), 0o600))
+}
+
+// said returns what a session's items say, in order.
+func said(t *testing.T, home *rollout.Home, id uuid.UUID) string {
+	t.Helper()
+	var all []string
+	for it, err := range home.Replay(t.Context(), id) {
+		must(t, err)
+		if it.Type == codec.TypeEventMsg {
+			_, text, _ := strings.Cut(string(it.Payload), `"message":"`)
+			all = append(all, strings.TrimSuffix(text, `"}`))
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+func TestResume(t *testing.T) {
+	t.Parallel()
+	home, _ := openHome(t)
+	id := record(t, home, "one")
+	r, err := home.Resume(t.Context(), id)
+	must(t, err)
+	must(t, r.Record(t.Context(), message("two")))
+	must(t, r.Close(t.Context()))
+	if got := said(t, home, id); got != "one two" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestMissingSession(t *testing.T) {
+	t.Parallel()
+	home, _ := openHome(t)
+	record(t, home, "another")
+	id := uuid.New()
+	_, findErr := home.Find(t.Context(), id)
+	_, resumeErr := home.Resume(t.Context(), id)
+	var replayErr error
+	for _, err := range home.Replay(t.Context(), id) {
+		replayErr = err
+	}
+	for op, err := range map[string]error{"Find": findErr, "Resume": resumeErr, "Replay": replayErr} {
+		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), id.String()) {
+			t.Errorf("%s: %v", op, err)
+		}
+	}
+	if _, err := rollout.Open(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open of a missing directory: %v", err)
+	}
+}
+
+// A reverted session has two rollouts, of which the newer one counts.
+func TestRevertedSession(t *testing.T) {
+	t.Parallel()
+	home, dir := openHome(t)
+	id := uuid.MustParse("01a1f81e-6bb9-7000-8000-000000000001")
+	line := func(text string) string {
+		return `{"timestamp":"2026-11-20T08:41:45.701Z","type":"session_meta","payload":{"id":"` + id.String() + `","timestamp":"2026-11-20T08:41:45.672Z","cwd":"/w","originator":"test","cli_version":"1"}}` + "\n" +
+			`{"timestamp":"2026-11-20T08:41:45.701Z","type":"event_msg","payload":{"type":"user_message","message":"` + text + `"}}` + "\n"
+	}
+	put(t, dir, "sessions/2026/11/20/rollout-2026-11-20T08-41-45-"+id.String()+".jsonl", line("old"))
+	put(t, dir, "sessions/2026/11/20/rollout-2026-11-20T08-41-50-"+id.String()+"_01a1f81e-7f41-7000-8000-000000000002.jsonl", line("new"))
+	if got := said(t, home, id); got != "new" {
+		t.Errorf("got %s", got)
+	}
+	r, err := home.List(t.Context(), listing.Query{})
+	must(t, err)
+	if len(r.Items) != 2 {
+		t.Errorf("%d items", len(r.Items))
+	}
+}
+
+func TestArchivedSessionIsNotResumed(t *testing.T) {
+	t.Parallel()
+	home, dir := openHome(t)
+	id := record(t, home, "hi")
+	it, err := home.Find(t.Context(), id)
+	must(t, err)
+	must(t, os.Mkdir(filepath.Join(dir, "archived_sessions"), 0o700))
+	must(t, os.Rename(filepath.Join(dir, it.Path), filepath.Join(dir, "archived_sessions", filepath.Base(it.Path))))
+	if _, err := home.Resume(t.Context(), id); !errors.Is(err, recorder.ErrNotResumable) {
+		t.Errorf("got %v", err)
+	}
+	if got := said(t, home, id); got != "hi" {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestNames(t *testing.T) {
+	t.Parallel()
+	home, dir := openHome(t)
+	named, unnamed := record(t, home, "a"), record(t, home, "b")
+	name := func(id uuid.UUID) string {
+		it, err := home.Find(t.Context(), id)
+		must(t, err)
+		if it.Name == nil {
+			return ""
+		}
+		return *it.Name
+	}
+	if got := name(named); got != "" {
+		t.Errorf("without an index the name is %q", got)
+	}
+	line := func(name string) string {
+		return fmt.Sprintf(`{"id":%q,"thread_name":%q,"updated_at":"2026-11-20T08:41:46Z"}`, named, name) + "\n"
+	}
+	put(t, dir, "session_index.jsonl", line("first name")+line("second name"))
+	if a, b := name(named), name(unnamed); a != "second name" || b != "" {
+		t.Errorf("got %q and %q", a, b)
+	}
+
+	must(t, os.Remove(filepath.Join(dir, "session_index.jsonl")))
+	must(t, os.Mkdir(filepath.Join(dir, "session_index.jsonl"), 0o700))
+	place := home.Place()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := place.Describe(ended, "", codec.Name{Session: named}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := place.Describe(t.Context(), "", codec.Name{Session: named}); err != nil {
+		t.Errorf("an error was kept, or a directory read: %v", err)
+	}
+}
+
+// While Codex has a session open it holds these locks, and while we have, it
+// finds them held.
+func TestLocksAreThoseOfCodex(t *testing.T) {
+	t.Parallel()
+	home, dir := openHome(t)
+	id := record(t, home, "hi")
+	it, err := home.Find(t.Context(), id)
+	must(t, err)
+	locks := filepath.Join(dir, "thread-writer-locks")
+	revert := strings.TrimSuffix(it.Path, ".jsonl") + "_" + uuid.NewString() + ".jsonl"
+	put(t, dir, "notes.jsonl", "")
+	for name, file := range map[string]string{
+		it.Path:               filepath.Join(locks, id.String()+".lock"),
+		revert:                filepath.Join(locks, id.String()+".lock"),
+		"session_index.jsonl": filepath.Join(dir, "session_index.jsonl.lock"),
+		"notes.jsonl":         filepath.Join(dir, "notes.jsonl.lock"),
+	} {
+		codex := flock.New(file)
+		must(t, codex.Lock())
+		if _, err := home.Store().Lock(t.Context(), name); !errors.Is(err, store.ErrBusy) {
+			t.Errorf("%s under Codex's lock: %v", name, err)
+		}
+		if name == it.Path {
+			if _, err := home.Resume(t.Context(), id); !errors.Is(err, store.ErrBusy) {
+				t.Errorf("Resume under Codex's lock: %v", err)
+			}
+		}
+		must(t, codex.Unlock())
+
+		unlock, err := home.Store().Lock(t.Context(), name)
+		must(t, err)
+		if held, err := codex.TryLock(); held || err != nil {
+			t.Errorf("%s: Codex gets a lock that we have: %v", name, err)
+		}
+		must(t, unlock())
+		if _, err := os.Stat(file); strings.HasPrefix(file, locks) != errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s afterwards: %v", file, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(locks, ".coordination.lock")); err != nil {
+		t.Errorf("the gate: %v", err)
+	}
+}
