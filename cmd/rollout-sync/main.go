@@ -1,0 +1,55 @@
+// Command rollout-sync mirrors the sessions that Codex and other agents record,
+// lists, shows and verifies them, and brings them back.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	// Libraries below gocloud write to the standard logger what comes back as an
+	// error as well.
+	log.SetOutput(io.Discard)
+	os.Exit(withSignals(func(ctx context.Context) int {
+		return run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})
+	}))
+}
+
+type stdio struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// withSignals calls run with a context that the first SIGINT or SIGTERM ends, and
+// returns its code, or 128 and the signal's number if that is why it ended. A
+// second signal ends the process at once.
+func withSignals(run func(context.Context) int) int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		s := <-signals
+		signal.Reset(os.Interrupt, syscall.SIGTERM)
+		cancel(interrupted{s})
+	}()
+	return run(ctx)
+}
+
+// interrupted is the cause of a context that a signal ended.
+type interrupted struct{ os.Signal }
+
+func (i interrupted) Error() string { return fmt.Sprintf("interrupted by %s", i.Signal) }
+
+func (i interrupted) code() int {
+	if i.Signal == syscall.SIGTERM {
+		return exitTerminated
+	}
+	return exitInterrupted
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+	gcblob "gocloud.dev/blob"
+
+	"github.com/rollout-sync/rollout"
+	"github.com/rollout-sync/rollout/mirror"
+	"github.com/rollout-sync/rollout/store/blob"
+	"github.com/rollout-sync/rollout/store/blob/azure"
+	"github.com/rollout-sync/rollout/store/blob/dirblob"
+	"github.com/rollout-sync/rollout/store/blob/gcs"
+	"github.com/rollout-sync/rollout/store/blob/s3"
+)
+
+const program = "rollout-sync"
+
+func getenv(name string) string { return os.Getenv(name) }
+
+func defaultHome() string {
+	if dir := getenv("CODEX_HOME"); dir != "" {
+		return dir
+	}
+	return underHome(".codex")
+}
+
+func defaultMirror() string { return filepath.Join(xdg("XDG_DATA_HOME", ".local/share"), "mirror") }
+
+// xdg returns the program's directory of one of the kinds of the XDG base
+// directory specification.
+func xdg(variable, fallback string) string {
+	if dir := getenv(variable); filepath.IsAbs(dir) { // a relative one is to be ignored, says the specification
+		return filepath.Join(dir, program)
+	}
+	return filepath.Join(underHome(fallback), program)
+}
+
+func underHome(dir string) string {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, filepath.FromSlash(dir))
+}
+
+func (a *app) openHome() (*rollout.Home, error) {
+	if a.home == "" {
+		return nil, usagef("--home is needed: this machine names no home directory")
+	}
+	h, err := rollout.Open(a.home)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no Codex home at %s (set --home or CODEX_HOME)", a.home)
+	}
+	return h, err
+}
+
+// mirrorURL returns the mirror as a URL; a path means a directory.
+func (a *app) mirrorURL() (*url.URL, error) {
+	if !strings.Contains(a.mirror, "://") {
+		dir, err := filepath.Abs(a.mirror)
+		if err != nil || a.mirror == "" {
+			return nil, usagef("--mirror %q: not a directory or URL", a.mirror)
+		}
+		return &url.URL{Scheme: "file", Path: filepath.ToSlash(dir)}, nil
+	}
+	u, err := url.Parse(a.mirror)
+	if err != nil {
+		// The error would quote the URL, and a URL may hold what is secret.
+		return nil, usagef("--mirror: not a URL")
+	}
+	if u.User != nil {
+		return nil, usagef("--mirror: credentials do not belong in a URL; use the environment of the cloud's own tools")
+	}
+	return u, nil
+}
+
+// openMirror opens the mirror. make makes a directory that is not there.
+func (a *app) openMirror(ctx context.Context, make bool) (*blob.Store, error) {
+	u, err := a.mirrorURL()
+	if err != nil {
+		return nil, err
+	}
+	kind, ok := services[u.Scheme]
+	if !ok {
+		return nil, usagef("--mirror: %s:// is none of s3:// gs:// azblob:// file://", u.Scheme)
+	}
+	isDir := u.Scheme == dirblob.Scheme
+	if isDir && make {
+		u = withParam(u, "create_dir", "true")
+	}
+	b, err := kind.opener.OpenBucketURL(ctx, u)
+	switch {
+	case isDir && errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s: %w", a.mirror, mirror.ErrNoMirror)
+	case err != nil:
+		return nil, fmt.Errorf("mirror %s://%s: %w", u.Scheme, path.Join(u.Host, u.Path), err)
+	}
+	return blob.New(b, &blob.Options{Service: kind.service}), nil
+}
+
+// services are the object stores that a URL can name, by its scheme.
+var services = map[string]struct {
+	opener  gcblob.BucketURLOpener
+	service blob.Service
+}{
+	s3.Scheme:      {s3.URLOpener{}, s3.Service()},
+	gcs.Scheme:     {gcs.URLOpener{}, gcs.Service()},
+	azure.Scheme:   {azure.URLOpener{}, azure.Service()},
+	dirblob.Scheme: {dirblob.URLOpener{}, dirblob.Service()},
+}
+
+func withParam(u *url.URL, name, value string) *url.URL {
+	with := *u
+	q := u.Query()
+	q.Set(name, value)
+	with.RawQuery = q.Encode()
+	return &with
+}
+
+// openState opens what this home remembers of its pushes to the mirror.
+func (a *app) openState() (*mirror.State, error) {
+	u, err := a.mirrorURL()
+	if err != nil {
+		return nil, err
+	}
+	home, err := filepath.Abs(a.home)
+	if err != nil {
+		return nil, err
+	}
+	both := sha256.Sum256([]byte(home + "\x00" + u.String()))
+	return mirror.OpenState(filepath.Join(xdg("XDG_STATE_HOME", ".local/state"), fmt.Sprintf("%x.db", both[:8])))
+}
+
+// originID returns the id under which the home pushes from this machine: the
+// flag's, else the one that was made for it, which is made now if make is set.
+func (a *app) originID(make bool) (string, error) {
+	if a.origin != "" {
+		return a.origin, nil
+	}
+	home, err := filepath.Abs(a.home)
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "origins.json")
+	origins := map[string]string{} // by home
+	content, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return "", err
+	default:
+		if err := json.Unmarshal(content, &origins); err != nil {
+			return "", fmt.Errorf("%s: %w (it says which origin a home is; mend it, or give --origin)", file, err)
+		}
+	}
+	if id := origins[home]; id != "" || !make {
+		return id, nil
+	}
+	origins[home] = uuid.NewString()
+	if content, err = json.MarshalIndent(origins, "", "\t"); err != nil {
+		return "", err
+	}
+	return origins[home], writeFile(file, append(content, '\n'))
+}
+
+// writeFile replaces a small file as a whole.
+func writeFile(file string, content []byte) error {
+	dir := filepath.Dir(file)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".*.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
