@@ -1,0 +1,43 @@
+# Needs Go and make. Everything else is pinned in the go.mod files.
+
+# The race detector needs a C compiler; without one the tests run all the same.
+RACE := $(shell command -v cc >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
+MODULES := . integration bench
+
+.PHONY: test check cross unit integration bench fuzz
+
+## test: everything that CI runs
+test: check cross unit integration
+
+## check: format, vet and staticcheck of every module
+check:
+	@unformatted=$$(go tool gofumpt -l .); if [ -n "$$unformatted" ]; then echo "gofumpt would change:"; echo "$$unformatted"; exit 1; fi
+	@set -e; for m in $(MODULES); do echo "check $$m"; (cd $$m && go vet ./...); done
+	go tool staticcheck ./...
+
+## cross: compiles without cgo, and for the systems that the tests do not run on
+cross:
+	CGO_ENABLED=0 go build -o /dev/null ./cmd/rollout-sync
+	GOOS=darwin GOARCH=arm64 go vet ./...
+	GOOS=windows go vet ./...
+
+## unit: the tests of this module
+unit:
+	go test $(RACE) ./...
+
+## integration: against real servers, which are built or linked from their modules
+integration:
+	cd integration && go test ./...
+
+## bench: side by side with what the limits are measured by
+bench:
+	cd bench && go test -run '^$$' -bench . -count 5 ./...
+
+## fuzz: each fuzz target for FUZZTIME
+FUZZTIME ?= 30s
+fuzz:
+	@set -e; for p in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz || true); do \
+			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
+		done; \
+	done
