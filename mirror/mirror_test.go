@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,7 @@ import (
 	"github.com/rollout-sync/rollout/mirror"
 	"github.com/rollout-sync/rollout/store"
 	"github.com/rollout-sync/rollout/store/blob"
+	"github.com/rollout-sync/rollout/store/blob/dirblob"
 	"github.com/rollout-sync/rollout/store/blob/mem"
 	"github.com/rollout-sync/rollout/store/memfs"
 )
@@ -40,10 +42,26 @@ type team struct {
 
 func newTeam(t *testing.T) *team {
 	t.Helper()
-	b := memblob.OpenBucket(nil)
-	s := blob.New(b, &blob.Options{Service: mem.Service()})
+	return newTeamIn(t, memblob.OpenBucket(nil), mem.Service())
+}
+
+func newTeamIn(t *testing.T, b *gcblob.Bucket, service blob.Service) *team {
+	t.Helper()
+	s := blob.New(b, &blob.Options{Service: service})
 	t.Cleanup(func() { s.Close() })
 	return &team{bucket: b, mirror: s, calls: &counter{Store: s}}
+}
+
+// kinds are mirrors with metadata beside the objects and without.
+var kinds = map[string]func(t *testing.T) *team{
+	"memory": newTeam,
+	"directory": func(t *testing.T) *team {
+		b, err := dirblob.OpenBucket(t.TempDir(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return newTeamIn(t, b, dirblob.Service())
+	},
 }
 
 // counter counts what is asked of a mirror.
@@ -78,19 +96,11 @@ func (tm *team) newHome(t *testing.T, origin string) *home {
 	t.Helper()
 	h := &home{t: t, team: tm, origin: origin, files: memfs.New(nil), now: time.Now().Add(time.Hour)}
 	h.loseState()
-	t.Cleanup(func() { h.state.Close() })
 	return h
 }
 
 func (h *home) loseState() {
-	h.t.Helper()
-	if h.state != nil {
-		h.state.Close()
-	}
-	var err error
-	if h.state, err = mirror.OpenState(filepath.Join(h.t.TempDir(), "state.db")); err != nil {
-		h.t.Fatal(err)
-	}
+	h.state = mirror.NewState()
 }
 
 // write makes the file at path have this content.
@@ -339,44 +349,46 @@ func TestPushRules(t *testing.T) {
 			map[string]string{key: "one\n"},
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			tm := newTeam(t)
-			homes := map[string]*home{"a": tm.newHome(t, "a"), "b": tm.newHome(t, "b")}
-			for i, s := range c.steps {
-				h := homes[s.home]
-				switch s.does {
-				case "empty":
-					h.write(file, "")
-				case "lose state":
-					h.loseState()
-				case "archive":
-					content := h.read(file)
-					h.remove(file)
-					h.write(archived, content)
+		for kind, newTeam := range kinds {
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				tm := newTeam(t)
+				homes := map[string]*home{"a": tm.newHome(t, "a"), "b": tm.newHome(t, "b")}
+				for i, s := range c.steps {
+					h := homes[s.home]
+					switch s.does {
+					case "empty":
+						h.write(file, "")
+					case "lose state":
+						h.loseState()
+					case "archive":
+						content := h.read(file)
+						h.remove(file)
+						h.write(archived, content)
+					}
+					if s.content != "" {
+						h.write(file, s.content)
+					}
+					r := h.push()
+					if got := r.Actions; len(got) != 1 || got[s.want] != 1 {
+						t.Fatalf("step %d, %+v: %v", i+1, s, got)
+					}
+					if len(r.Vanished) > 0 || len(r.Foreign) > 0 {
+						t.Errorf("step %d: vanished %q, foreign %q", i+1, r.Vanished, r.Foreign)
+					}
 				}
-				if s.content != "" {
-					h.write(file, s.content)
+				if diff := cmp.Diff(c.want, tm.objects(t)); diff != "" {
+					t.Errorf("the mirror has (-want +got):\n%s", diff)
 				}
-				r := h.push()
-				if got := r.Actions; len(got) != 1 || got[s.want] != 1 {
-					t.Fatalf("step %d, %+v: %v", i+1, s, got)
+				v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: tm.mirror, Home: homes["a"].files, Deep: true})
+				if err != nil || len(v.Damaged)+len(v.Failures) > 0 {
+					t.Errorf("Verify: %+v, %v", v, err)
 				}
-				if len(r.Vanished) > 0 || len(r.Foreign) > 0 {
-					t.Errorf("step %d: vanished %q, foreign %q", i+1, r.Vanished, r.Foreign)
+				if v.Pending > 0 {
+					t.Errorf("Verify says that something of home a is not in the mirror: %+v", v)
 				}
-			}
-			if diff := cmp.Diff(c.want, tm.objects(t)); diff != "" {
-				t.Errorf("the mirror has (-want +got):\n%s", diff)
-			}
-			v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: tm.mirror, Home: homes["a"].files, Deep: true})
-			if err != nil || len(v.Damaged)+len(v.Failures) > 0 {
-				t.Errorf("Verify: %+v, %v", v, err)
-			}
-			if v.Pending > 0 {
-				t.Errorf("Verify says that something of home a is not in the mirror: %+v", v)
-			}
-		})
+			})
+		}
 	}
 }
 
@@ -583,16 +595,56 @@ func TestStateIsExclusive(t *testing.T) {
 	}
 }
 
+// A state that cannot be read is moved aside: it is only a cache.
+func TestStateDamaged(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "state.db")
+	junk := bytes.Repeat([]byte("junk"), 4096)
+	if err := os.WriteFile(file, junk, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := mirror.OpenState(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if kept, err := os.ReadFile(file + ".damaged"); err != nil || !bytes.Equal(kept, junk) {
+		t.Errorf("the old one: %d bytes, %v", len(kept), err)
+	}
+}
+
+// What a state in a file remembers is there for the next process.
+func TestStateLasts(t *testing.T) {
+	t.Parallel()
+	tm := newTeam(t)
+	h := tm.newHome(t, "a")
+	h.write(file, "one\n")
+	state := filepath.Join(t.TempDir(), "state.db")
+	for i, want := range []mirror.Action{mirror.Uploaded, mirror.Unchanged} {
+		var err error
+		if h.state, err = mirror.OpenState(state); err != nil {
+			t.Fatal(err)
+		}
+		if r := h.push(); r.Actions[want] != 1 {
+			t.Errorf("push %d: %v", i+1, r.Actions)
+		}
+		if err := h.state.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Whatever three homes do, and whatever they forget, every byte that was ever
 // pushed is in the mirror under some name. The check knows the bucket and zstd,
 // and nothing of package mirror.
 func TestNothingIsLost(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(20) {
-		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+		kind := []string{"memory", "directory"}[seed%2]
+		t.Run(fmt.Sprint(kind, "/seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(seed, 7))
-			tm := newTeam(t)
+			tm := kinds[kind](t)
 			homes := []*home{tm.newHome(t, "a"), tm.newHome(t, "b"), tm.newHome(t, "c")}
 			content := make([]map[string]string, len(homes)) // by path
 			for i := range content {

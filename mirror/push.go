@@ -89,15 +89,22 @@ var ErrVanished = errors.New("all rollouts that were pushed from here have vanis
 // A push that is interrupted at any point has lost nothing: each rollout is in
 // the mirror whole or as it was before, and the state says at most what is true.
 func Push(ctx context.Context, o Pushing) (Report, error) {
+	p, err := newPusher(o)
+	if err == nil {
+		err = p.run(ctx)
+	}
+	return p.report, err
+}
+
+func newPusher(o Pushing) (*pusher, error) {
 	p := &pusher{Pushing: o, report: Report{Actions: map[Action]int{}}, states: map[string]fileState{}}
 	if p.Now == nil {
 		p.Now = time.Now
 	}
 	if err := store.CheckName(path.Join(originsDir, p.Origin)); err != nil || strings.Contains(p.Origin, "/") {
-		return p.report, fmt.Errorf("origin %q: must be one element of a name", p.Origin)
+		return p, fmt.Errorf("origin %q: must be one element of a name", p.Origin)
 	}
-	err := p.run(ctx)
-	return p.report, err
+	return p, nil
 }
 
 type pusher struct {
@@ -138,6 +145,28 @@ func (p *pusher) run(ctx context.Context) error {
 		p.count(out)
 	}
 	return p.tell(ctx)
+}
+
+// onlyOne pushes the rollout at file, and nothing else.
+func (p *pusher) onlyOne(ctx context.Context, file string) (Outcome, error) {
+	out := Outcome{Path: file}
+	n, err := codec.ParseName(path.Base(file))
+	if err != nil {
+		return out, err
+	}
+	if p.names, err = listing.ThreadNames(ctx, p.Home); err != nil {
+		return out, err
+	}
+	f, err := p.Home.Open(ctx, file)
+	if err != nil {
+		return out, err
+	}
+	c := candidate{found: found{file, n, f.Info()}, key: Key(n, file)}
+	if err := f.Close(); err != nil {
+		return out, err
+	}
+	out = p.one(ctx, c)
+	return out, p.tell(ctx)
 }
 
 // tellAtLast tells what there is to tell after ctx has ended.
@@ -191,7 +220,7 @@ func (p *pusher) changed(ctx context.Context) ([]candidate, error) {
 		p.report.Rollouts++
 		seen[r.Path], byName[path.Base(r.Path)] = true, true
 		c := candidate{found: r, key: Key(r.Name, r.Path), oldest: r.Info.ModTime}
-		known, ok, err := get[fileState](p.State, filesBucket, r.Path)
+		known, ok, err := get[fileState](p.State, files, r.Path)
 		if err != nil {
 			return nil, err
 		}
@@ -230,7 +259,7 @@ func (p *pusher) changed(ctx context.Context) ([]candidate, error) {
 func (p *pusher) vanished(seen, byName map[string]bool) error {
 	var gone []string
 	known := 0
-	if err := p.State.eachFile(func(file string) {
+	if err := p.State.each(files, func(file string) {
 		known++
 		if !seen[file] {
 			gone = append(gone, file)
@@ -301,12 +330,12 @@ func (p *pusher) idle(c candidate) (bool, error) {
 	if !c.Info.ModTime.After(now) {
 		return now.Sub(c.Info.ModTime) >= p.Idle, nil
 	}
-	known, _, err := get[fileState](p.State, filesBucket, c.Path)
+	known, _, err := get[fileState](p.State, files, c.Path)
 	if err != nil || p.Idle == 0 || known.Waiting == c.Info.Version {
 		return err == nil, err
 	}
 	known.Waiting = c.Info.Version
-	return false, p.State.record(c.Path, known)
+	return false, put(p.State, files, map[string]fileState{c.Path: known})
 }
 
 // at returns the version of the file at path, "" if there is none.
@@ -357,7 +386,7 @@ func (p *pusher) tell(ctx context.Context) error {
 	if err := writeFacts(ctx, p.Mirror, p.Origin, p.month, p.facts); err != nil {
 		return fmt.Errorf("facts of %s: %w", p.month, err)
 	}
-	err := p.State.recordFiles(p.states)
+	err := put(p.State, files, p.states)
 	p.facts, p.states = nil, map[string]fileState{}
 	return err
 }
@@ -377,7 +406,7 @@ func (p *pusher) place(ctx context.Context, src *source, s slot, out *Outcome) e
 	// Others push to the same mirror. Each failed condition means that one of
 	// them got something done, so this ends.
 	const attempts = 5
-	base, known, err := get[objectState](p.State, objectsBucket, s.key)
+	base, known, err := get[objectState](p.State, objects, s.key)
 	if err != nil {
 		return err
 	}
@@ -474,7 +503,7 @@ func (p *pusher) try(ctx context.Context, src *source, s slot, cur *objectState,
 		return p.put(ctx, src, s, ifCur, Uploaded, out)
 	case src.version.Size == cur.Size && src.version.hash() == cur.SHA256:
 		out.Action, out.Key = Equal, s.key
-		return p.State.recordObject(s.key, *cur)
+		return p.remember(s.key, *cur)
 	case src.version.Size > cur.Size && src.prefix == cur.SHA256:
 		return p.put(ctx, src, s, ifCur, Extended, out)
 	case known && *cur == base:
@@ -535,7 +564,12 @@ func (p *pusher) put(ctx context.Context, src *source, s slot, c store.Cond, a A
 		return err
 	}
 	out.Action, out.Key = a, s.key
-	return p.State.recordObject(s.key, objectState{Version: v, Size: src.version.Size, SHA256: src.version.hash()})
+	return p.remember(s.key, objectState{Version: v, Size: src.version.Size, SHA256: src.version.hash()})
+}
+
+// remember keeps what the object at key is, which is what this home has.
+func (p *pusher) remember(key string, o objectState) error {
+	return put(p.State, objects, map[string]objectState{key: o})
 }
 
 // source is an open log and what is known of its plain bytes.

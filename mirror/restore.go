@@ -14,7 +14,7 @@ import (
 	"github.com/rollout-sync/rollout/store"
 )
 
-// Home is what a Restore writes to.
+// Home is what a Restore or a Sink writes to.
 type Home interface {
 	store.Source
 	store.Sink

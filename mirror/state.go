@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -20,8 +21,45 @@ var ErrLocked = errors.New("another run is at work on this home and mirror")
 // it is slower and may keep a rewritten rollout as diverged instead of
 // superseding the old version, but loses nothing.
 //
-// One process at a time has it open, which also keeps two pushes apart.
-type State struct{ db *bolt.DB }
+// One process at a time has a state's file open, which also keeps two pushes
+// apart.
+type State struct{ kv }
+
+// kv is where a State is kept. Values are JSON.
+type kv interface {
+	// get returns nil for what is not there.
+	get(b bucket, key string) ([]byte, error)
+	// write puts all values, and deletes those that are nil, or does nothing.
+	write(b bucket, values map[string][]byte) error
+	each(b bucket, visit func(key string)) error
+	Close() error
+}
+
+type bucket string
+
+const (
+	files   bucket = "files"   // path in the home → fileState
+	objects bucket = "objects" // name in the mirror → objectState
+)
+
+// fileState is a file of the home when it was last dealt with.
+type fileState struct {
+	Version string `json:"version,omitempty"` // Info.Version; "" if the file may have changed unnoticed
+	Name    string `json:"name,omitempty"`    // the session's name among the facts
+	Beside  bool   `json:"beside,omitempty"`  // another file of its name has the current version
+	Waiting string `json:"waiting,omitempty"` // Info.Version of one with a time in the future
+}
+
+// objectState is an object when this home last saw it equal to its own bytes.
+type objectState struct {
+	Version string `json:"version"` // Info.Version
+	Size    int64  `json:"size"`    // plain
+	SHA256  string `json:"sha256"`  // plain; of a current version: the base
+}
+
+// NewState returns an empty state in memory, for tests and for those who push a
+// home once.
+func NewState() *State { return &State{&memory{values: map[bucket]map[string][]byte{}}} }
 
 // OpenState opens or makes the state in file. ErrLocked means that another process
 // has it. A file that is damaged is moved aside, to file + ".damaged".
@@ -45,19 +83,51 @@ func OpenState(file string) (*State, error) {
 	return &State{db}, nil
 }
 
-var (
-	filesBucket   = []byte("files")   // path in the home → fileState
-	objectsBucket = []byte("objects") // name in the mirror → objectState
-)
+// get returns a value; one that cannot be read is not known.
+func get[T any](s *State, b bucket, key string) (v T, ok bool, err error) {
+	p, err := s.kv.get(b, key)
+	if err != nil || p == nil {
+		return v, false, err
+	}
+	return v, json.Unmarshal(p, &v) == nil, nil
+}
 
-func openDB(file string) (*bolt.DB, error) {
+// put stores values, all of them or none.
+func put[T any](s *State, b bucket, values map[string]T) error {
+	encoded := make(map[string][]byte, len(values))
+	for key, v := range values {
+		p, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		encoded[key] = p
+	}
+	return s.write(b, encoded)
+}
+
+// forgetFiles drops files that are no longer at those paths.
+func (s *State) forgetFiles(paths []string) error {
+	if len(paths) == 0 {
+		return nil
+	}
+	gone := make(map[string][]byte, len(paths))
+	for _, p := range paths {
+		gone[p] = nil
+	}
+	return s.write(files, gone)
+}
+
+// database is a kv in a file.
+type database struct{ db *bolt.DB }
+
+func openDB(file string) (*database, error) {
 	db, err := bolt.Open(file, 0o600, &bolt.Options{Timeout: 100 * time.Millisecond})
 	if err != nil {
 		return nil, err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, b := range [][]byte{filesBucket, objectsBucket} {
-			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+		for _, b := range []bucket{files, objects} {
+			if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
 				return err
 			}
 		}
@@ -66,46 +136,28 @@ func openDB(file string) (*bolt.DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return db, nil
+	return &database{db}, nil
 }
 
-// Close closes the state and lets other processes have it.
-func (s *State) Close() error { return s.db.Close() }
-
-// fileState is a file of the home when it was last dealt with.
-type fileState struct {
-	Version string `json:"version,omitempty"` // Info.Version; "" if the file may have changed unnoticed
-	Name    string `json:"name,omitempty"`    // the session's name among the facts
-	Beside  bool   `json:"beside,omitempty"`  // another file of its name has the current version
-	Waiting string `json:"waiting,omitempty"` // Info.Version of one with a time in the future
-}
-
-// objectState is an object when this home last saw it equal to its own bytes.
-type objectState struct {
-	Version string `json:"version"` // Info.Version
-	Size    int64  `json:"size"`    // plain
-	SHA256  string `json:"sha256"`  // plain; of a current version: the base
-}
-
-func get[T any](s *State, bucket []byte, key string) (v T, ok bool, err error) {
-	err = s.db.View(func(tx *bolt.Tx) error {
-		p := tx.Bucket(bucket).Get([]byte(key))
-		ok = p != nil && json.Unmarshal(p, &v) == nil // what cannot be read is not known
+func (d *database) get(b bucket, key string) (v []byte, err error) {
+	err = d.db.View(func(tx *bolt.Tx) error {
+		v = append(v, tx.Bucket([]byte(b)).Get([]byte(key))...) // a copy: bolt's own lives as long as tx
 		return nil
 	})
-	return v, ok, err
+	return v, err
 }
 
-// record stores the state of one file, recordFiles of several, recordObject of an
-// object: all of it or nothing.
-func (s *State) record(path string, f fileState) error {
-	return s.recordFiles(map[string]fileState{path: f})
-}
-
-func (s *State) recordFiles(files map[string]fileState) error {
-	return s.db.Update(func(tx *bolt.Tx) error {
-		for path, f := range files {
-			if err := put(tx, filesBucket, path, f); err != nil {
+func (d *database) write(b bucket, values map[string][]byte) error {
+	return d.db.Update(func(tx *bolt.Tx) error {
+		bkt := tx.Bucket([]byte(b))
+		for key, v := range values {
+			var err error
+			if v == nil {
+				err = bkt.Delete([]byte(key))
+			} else {
+				err = bkt.Put([]byte(key), v)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -113,36 +165,52 @@ func (s *State) recordFiles(files map[string]fileState) error {
 	})
 }
 
-func (s *State) recordObject(key string, o objectState) error {
-	return s.db.Update(func(tx *bolt.Tx) error { return put(tx, objectsBucket, key, o) })
-}
-
-func put(tx *bolt.Tx, bucket []byte, key string, v any) error {
-	p, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	return tx.Bucket(bucket).Put([]byte(key), p)
-}
-
-// forgetFiles drops files that are no longer at those paths.
-func (s *State) forgetFiles(paths []string) error {
-	return s.db.Update(func(tx *bolt.Tx) error {
-		for _, p := range paths {
-			if err := tx.Bucket(filesBucket).Delete([]byte(p)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// eachFile calls visit with the path of every file that is known.
-func (s *State) eachFile(visit func(path string)) error {
-	return s.db.View(func(tx *bolt.Tx) error {
-		return tx.Bucket(filesBucket).ForEach(func(k, _ []byte) error {
+func (d *database) each(b bucket, visit func(key string)) error {
+	return d.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket([]byte(b)).ForEach(func(k, _ []byte) error {
 			visit(string(k))
 			return nil
 		})
 	})
 }
+
+func (d *database) Close() error { return d.db.Close() }
+
+// memory is a kv in memory.
+type memory struct {
+	mu     sync.Mutex
+	values map[bucket]map[string][]byte
+}
+
+func (m *memory) get(b bucket, key string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.values[b][key], nil
+}
+
+func (m *memory) write(b bucket, values map[string][]byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.values[b] == nil {
+		m.values[b] = map[string][]byte{}
+	}
+	for key, v := range values {
+		if v == nil {
+			delete(m.values[b], key)
+		} else {
+			m.values[b][key] = v
+		}
+	}
+	return nil
+}
+
+func (m *memory) each(b bucket, visit func(key string)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key := range m.values[b] {
+		visit(key)
+	}
+	return nil
+}
+
+func (m *memory) Close() error { return nil }
