@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -31,6 +32,11 @@ func (a *app) listCommand() *cobra.Command {
   rollout-sync list --where mirror --json | jq -r .id`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if q.Cwd != "" {
+				if q.Cwd, err = filepath.Abs(q.Cwd); err != nil {
+					return err
+				}
+			}
 			if q.Since, err = parseTime("since", since); err != nil {
 				return err
 			}
