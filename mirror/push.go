@@ -138,6 +138,20 @@ func (p *pusher) run(ctx context.Context) error {
 	})
 	for i, c := range todo {
 		c.second = i > 0 && todo[i-1].key == c.key
+		idle, err := p.idle(c)
+		if err != nil {
+			return errors.Join(err, p.tellAtLast(ctx))
+		}
+		if !idle {
+			p.count(Outcome{Path: c.Path, Key: c.key, Action: Waiting, Size: max(c.Info.Size, 0)})
+			continue
+		}
+		if !p.prepared { // not sooner: nothing to do makes no request
+			if err := prepare(ctx, p.Mirror); err != nil {
+				return err
+			}
+			p.prepared = true
+		}
 		out := p.one(ctx, c)
 		if err := ctx.Err(); err != nil {
 			return errors.Join(err, p.tellAtLast(ctx))
@@ -155,6 +169,9 @@ func (p *pusher) onlyOne(ctx context.Context, file string) (Outcome, error) {
 		return out, err
 	}
 	if p.names, err = listing.ThreadNames(ctx, p.Home); err != nil {
+		return out, err
+	}
+	if err := prepare(ctx, p.Mirror); err != nil {
 		return out, err
 	}
 	f, err := p.Home.Open(ctx, file)
@@ -284,20 +301,6 @@ const settle = 2 * time.Second
 
 func (p *pusher) one(ctx context.Context, c candidate) Outcome {
 	out := Outcome{Path: c.Path, Key: c.key, Size: max(c.Info.Size, 0)}
-	idle, err := p.idle(c)
-	if err != nil {
-		return out.failed(err)
-	}
-	if !idle {
-		out.Action = Waiting
-		return out
-	}
-	if !p.prepared {
-		if err := prepare(ctx, p.Mirror); err != nil {
-			return out.failed(err)
-		}
-		p.prepared = true
-	}
 	f, err := p.Home.Open(ctx, c.Path)
 	if err != nil {
 		return out.failed(err)
