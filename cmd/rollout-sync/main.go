@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log"
 	"os"
@@ -45,7 +44,7 @@ func withSignals(run func(context.Context) int) int {
 // interrupted is the cause of a context that a signal ended.
 type interrupted struct{ os.Signal }
 
-func (i interrupted) Error() string { return fmt.Sprintf("interrupted by %s", i.Signal) }
+func (i interrupted) Error() string { return "interrupted" }
 
 func (i interrupted) code() int {
 	if i.Signal == syscall.SIGTERM {

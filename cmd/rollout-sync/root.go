@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string, std stdio) int {
 	code := exitCode(ctx, err)
 	if err != nil {
 		if code == exitInterrupted || code == exitTerminated {
-			err = fmt.Errorf("%w; nothing is lost, the next run goes on", context.Cause(ctx))
+			err = fmt.Errorf("%w; what was done is kept", context.Cause(ctx))
 		}
 		fmt.Fprintf(std.err, "rollout-sync: %s\n", oneLine(err))
 	}
