@@ -34,6 +34,9 @@ type fake struct {
 	before, after func(op, key string) error
 	// deaf is a server that does not know conditions.
 	deaf bool
+	// short, if not nil, ends every reply to a read of more than 32 KiB early, in
+	// this way.
+	short error
 	// mute is a service whose replies to reads have no version.
 	mute bool
 	// written is called with what each upload asked for.
@@ -59,11 +62,9 @@ func (e coded) Unwrap() error { return e.error }
 
 func newFake() *fake { return &fake{objects: map[string]fakeObject{}} }
 
-func (f *fake) bucket(*testing.T) *gcblob.Bucket { return gcblob.NewBucket(f) }
+func (f *fake) open() *gcblob.Bucket { return gcblob.NewBucket(f) }
 
-func (f *fake) store(t *testing.T) *blob.Store {
-	return backend{"fake", fakeService(), f.bucket}.store(t)
-}
+func (f *fake) store(t *testing.T) *blob.Store { return newStore(t, f.open(), fakeService()) }
 
 // call begins a request.
 func (f *fake) call(ctx context.Context, op, key string) error {
@@ -188,8 +189,12 @@ func (f *fake) NewRangeReader(ctx context.Context, key string, off, n int64, _ *
 	if n < 0 {
 		n = size
 	}
-	p := o.bytes[off:min(off+n, size)]
-	return &fakeReader{bytes.NewReader(p), o, f.mute}, f.called("get", key)
+	p := bytes.NewReader(o.bytes[off:min(off+n, size)])
+	var r io.Reader = p
+	if f.short != nil && p.Len() > 32<<10 {
+		r = &failingReader{io.LimitReader(p, 32<<10), f.short}
+	}
+	return &fakeReader{r, o, f.mute}, f.called("get", key)
 }
 
 func (f *fake) ListPaged(ctx context.Context, o *driver.ListOptions) (*driver.ListPage, error) {

@@ -108,7 +108,7 @@ func (s *Store) entry(o *gcblob.ListObject) (store.Entry, bool) {
 		name := strings.TrimSuffix(o.Key, "/")
 		return store.Entry{Name: name, Dir: true}, store.CheckName(name) == nil
 	}
-	if isSealed(o.Key) || store.CheckName(o.Key) != nil {
+	if isSealed(o.Key) {
 		return store.Entry{}, false
 	}
 	e := store.Entry{Name: o.Key, Info: store.Info{

@@ -33,11 +33,10 @@ const (
 	// finds out at the end; that leaves room for what does not compress.
 	minPart  = 8 << 20
 	maxParts = 9000
-	// The S3 driver holds one part more than it sends at a time, and before
-	// those whatever is below its threshold for parts.
-	concurrency   = 2
-	partThreshold = 16 << 20
-	maxBuffers    = 64 << 20
+	// The S3 driver, the greediest, holds two parts more than it sends at a time.
+	concurrency = 2
+	heldParts   = concurrency + 2
+	maxBuffers  = 40 << 20
 
 	// lookTime bounds the look at an object after an upload.
 	lookTime = 30 * time.Second
@@ -124,7 +123,7 @@ func (s *Store) upload(ctx context.Context, u upload) (string, error) {
 	}
 	key := keyOf(u.name)
 	part := max(minPart, u.size/maxParts+1)
-	need := min(2*u.size, partThreshold+(concurrency+1)*part, maxBuffers)
+	need := min(2*u.size, heldParts*part, maxBuffers)
 	if err := s.buffers.Acquire(ctx, need); err != nil {
 		return "", err
 	}

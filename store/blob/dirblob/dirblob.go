@@ -11,8 +11,8 @@
 // An object is a file of its key, of mode 0600 in directories of mode 0700, and
 // nothing else: no sidecar. So of an object's metadata only mtime (RFC 3339) is
 // kept, as the file's modification time, and whatever is to stand on its own has
-// to say the rest itself, as sealed logs do. Keys are names by store.CheckName.
-// Names that begin with a dot are the driver's own, for the lock and for
+// to say the rest itself, as sealed logs do. The elements of a key are names by
+// store.CheckName, apart from a ".zst" at the end. Those that begin with a dot are the driver's own, for the lock and for
 // temporary files, and are neither listed nor reachable; symbolic links and
 // other special files are no objects. Nothing outside the directory is reached.
 // A directory stays when its last object goes, and is listed; List with a
@@ -114,7 +114,7 @@ func mkdirAll(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(root.MkdirAll(name), root.Close())
+	return errors.Join(root.MkdirAll(name), root.SyncDir("."), root.Close())
 }
 
 // URLOpener opens "file" URLs, for a gcblob.URLMux.
@@ -209,6 +209,7 @@ func (b *bucket) SignedURL(context.Context, string, *driver.SignedURLOptions) (s
 }
 
 // lock keeps all other writers, of this process and of others, away until unlock.
+// It fails if the context is done.
 func (b *bucket) lock(ctx context.Context) (unlock func() error, err error) {
 	select {
 	case <-b.turn:
@@ -227,9 +228,21 @@ func (b *bucket) lock(ctx context.Context) (unlock func() error, err error) {
 	}, nil
 }
 
+// checkKey returns an error unless each element of key is a name, or one with
+// ".zst": a log's object may have a name as long as a name can be, and all keys
+// may have a prefix.
+func checkKey(key string) error {
+	for element := range strings.SplitSeq(key, "/") {
+		if err := store.CheckName(element); err != nil && store.CheckName(strings.TrimSuffix(element, ".zst")) != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // stat describes an object; whatever else may lie under the name is not there.
 func (b *bucket) stat(key string) (fs.FileInfo, error) {
-	if err := store.CheckName(key); err != nil {
+	if err := checkKey(key); err != nil {
 		return nil, err
 	}
 	fi, err := b.fsys.Lstat(key)

@@ -199,6 +199,72 @@ func TestConditionsHoldBetweenBuckets(t *testing.T) {
 	}
 }
 
+func TestDeleteOfAnOldVersion(t *testing.T) {
+	t.Parallel()
+	b := open(t, t.TempDir())
+	must(t, write(b, "a.txt", "old", "", gcblob.WriterOptions{}))
+	old := versionOf(t, b, "a.txt")
+	must(t, write(b, "a.txt", "new", old, gcblob.WriterOptions{}))
+	remove := func(version string) error {
+		return b.DeleteWithOptions(ctx, "a.txt", &gcblob.DeleteOptions{BeforeDelete: func(as func(any) bool) error {
+			return Service().Remove(as, version)
+		}})
+	}
+	if err := remove(old); gcerrors.Code(err) != gcerrors.FailedPrecondition {
+		t.Errorf("got %v", err)
+	}
+	must(t, remove(versionOf(t, b, "a.txt")))
+}
+
+// TestPages lists in pages of every size what it lists in one.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	b := open(t, t.TempDir())
+	keys := []string{"a-b.txt", "a/b/c.txt", "a/b/d.txt", "a/b-c.txt", "a/e.txt", "a.txt", "aa/f.txt", "b.txt"}
+	for _, key := range keys {
+		must(t, write(b, key, key, "", gcblob.WriterOptions{}))
+	}
+	slices.Sort(keys)
+	for _, prefix := range []string{"", "a", "a/", "a/b", "a/b/", "a/b/c.txt", "none", "none/x", "a.txt/", "../", ".lock"} {
+		for _, delimiter := range []string{"", "/"} {
+			var want []string
+			for _, key := range keys {
+				rest, ok := strings.CutPrefix(key, prefix)
+				if dir, _, isDir := strings.Cut(rest, "/"); isDir && delimiter != "" {
+					key = prefix + dir + "/"
+				}
+				if ok {
+					want = append(want, key)
+				}
+			}
+			slices.Sort(want)
+			want = slices.Compact(want)
+			for size := range 5 {
+				size++
+				var got []string
+				for token := gcblob.FirstPageToken; len(token) > 0; {
+					page, next, err := b.ListPage(ctx, token, size, &gcblob.ListOptions{Prefix: prefix, Delimiter: delimiter})
+					must(t, err)
+					for _, o := range page {
+						got = append(got, o.Key)
+						if o.IsDir != strings.HasSuffix(o.Key, "/") || !o.IsDir && o.Size != int64(len(o.Key)) {
+							t.Errorf("%s: IsDir %v, Size %d", o.Key, o.IsDir, o.Size)
+						}
+					}
+					token = next
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("prefix %q, delimiter %q, pages of %d: %q, want %q", prefix, delimiter, size, got, want)
+				}
+			}
+		}
+	}
+	_, _, err := b.ListPage(ctx, gcblob.FirstPageToken, 1, &gcblob.ListOptions{Delimiter: "b"})
+	if gcerrors.Code(err) != gcerrors.Unimplemented {
+		t.Errorf("another delimiter: %v", err)
+	}
+}
+
 // TestLockWaits has a writer wait for another process's lock no longer than its
 // context lasts.
 func TestLockWaits(t *testing.T) {
@@ -351,8 +417,8 @@ func TestFaults(t *testing.T) {
 		ifNotExist bool
 		want       string
 	}{
-		{"create", true, "mkdir create write sync close chtimes link syncdir"},
-		{"replace", false, "mkdir create write sync close chtimes rename syncdir"},
+		{"create", true, "mkdir create write chtimes sync close chtimes link syncdir syncdir"},
+		{"replace", false, "mkdir create write chtimes sync close chtimes rename syncdir syncdir"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

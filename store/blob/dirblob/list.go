@@ -11,8 +11,6 @@ import (
 	"syscall"
 
 	"gocloud.dev/blob/driver"
-
-	"github.com/rollout-sync/rollout/store"
 )
 
 // defaultPageSize is large because every page reads its directory anew.
@@ -40,7 +38,7 @@ func (b *bucket) ListPaged(ctx context.Context, o *driver.ListOptions) (*driver.
 		page:   &driver.ListPage{},
 	}
 	dir, _ := path.Split(o.Prefix)
-	if dir != "" && store.CheckName(strings.TrimSuffix(dir, "/")) != nil {
+	if dir != "" && checkKey(strings.TrimSuffix(dir, "/")) != nil {
 		return l.page, nil
 	}
 	if err := l.walk(dir); err != nil && !errors.Is(err, errFull) {
@@ -75,7 +73,7 @@ func (l *lister) walk(dir string) error {
 	var keys []string
 	for _, e := range entries {
 		key := dir + e.Name()
-		if store.CheckName(key) != nil {
+		if checkKey(e.Name()) != nil {
 			continue // a name of ours, or nobody's
 		}
 		switch {
@@ -88,7 +86,7 @@ func (l *lister) walk(dir string) error {
 			if !strings.HasPrefix(key, l.prefix) && !strings.HasPrefix(l.prefix, key) {
 				continue
 			}
-		case !e.Type().IsRegular() || key <= l.after || !strings.HasPrefix(key, l.prefix):
+		case key <= l.after || !strings.HasPrefix(key, l.prefix):
 			continue
 		}
 		keys = append(keys, key)
@@ -121,8 +119,8 @@ func (l *lister) read(dir string) (entries []fs.DirEntry, err error) {
 	return entries, err
 }
 
-// add adds an object or a directory to the page; one that has gone meanwhile is
-// left out.
+// add adds an object or a directory to the page. What is no object, or has gone
+// meanwhile, is left out.
 func (l *lister) add(key string, isDir bool) error {
 	o := &driver.ListObject{Key: key, IsDir: isDir}
 	if !isDir {

@@ -8,12 +8,11 @@ import (
 
 	"gocloud.dev/blob/driver"
 
-	"github.com/rollout-sync/rollout/store"
 	"github.com/rollout-sync/rollout/store/internal/vfs"
 )
 
 func (b *bucket) NewTypedWriter(ctx context.Context, key, _ string, o *driver.WriterOptions) (driver.Writer, error) {
-	if err := store.CheckName(key); err != nil {
+	if err := checkKey(key); err != nil {
 		return nil, err
 	}
 	w := &writer{b: b, ctx: ctx, key: key, ifNotExist: o.IfNotExist}
@@ -97,10 +96,8 @@ func (w *writer) make(r io.Reader) (err error) {
 		}
 	}()
 	fill := func(dst io.Writer) error {
-		if _, err := io.Copy(dst, r); err != nil {
-			return err
-		}
-		return w.ctx.Err()
+		_, err := io.Copy(dst, r)
+		return err
 	}
 	publish := func(temp, name string) (err error) {
 		if unlock, err = w.b.lock(w.ctx); err != nil {

@@ -8,6 +8,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,10 +34,15 @@ import (
 // Scheme is the URL scheme that URLOpener is for.
 const Scheme = s3blob.Scheme
 
-// abortTimeout bounds the clean-up after an upload that failed; without it the
-// transfer manager uses the upload's context, which is done by then, and leaves
-// the parts behind to be paid for (transfermanager v0.4.3).
-const abortTimeout = 30 * time.Second
+const (
+	// abortTimeout bounds the clean-up after an upload that failed; without it the
+	// transfer manager uses the upload's context, which is done by then, and
+	// leaves the parts behind to be paid for (transfermanager v0.4.3).
+	abortTimeout = 30 * time.Second
+	// abortPause is how long after an abort to look what is left; each further
+	// pause is twice as long.
+	abortPause = 250 * time.Millisecond
+)
 
 // URLOpener opens "s3" URLs as gocloud's s3blob does, with one other default:
 // response_checksum_validation=when_required, since checksums of whole objects
@@ -117,6 +123,7 @@ func prepareWrite(bucket *gcblob.Bucket, as func(any) bool, w blob.Write) (func(
 	*manager = *transfermanager.New(watched, func(o *transfermanager.Options) {
 		o.RequestChecksumCalculation = client.Options().RequestChecksumCalculation
 		o.PartSizeBytes = w.PartSize
+		o.MultipartUploadThreshold = w.PartSize // its default would be twice as much to hold
 		o.Concurrency = w.Concurrency
 		o.FailTimeout = abortTimeout
 	})
@@ -126,7 +133,8 @@ func prepareWrite(bucket *gcblob.Bucket, as func(any) bool, w blob.Write) (func(
 	}, nil
 }
 
-// A watchedClient keeps the ETag of the object that it completes.
+// A watchedClient keeps the ETag of the object that it completes, and makes sure
+// of what it aborts.
 type watchedClient struct {
 	*s3.Client
 	etag atomic.Value // string
@@ -146,6 +154,28 @@ func (c *watchedClient) CompleteMultipartUpload(ctx context.Context, in *s3.Comp
 		c.etag.Store(aws.ToString(out.ETag))
 	}
 	return out, err
+}
+
+// AbortMultipartUpload aborts until nothing of the upload is left, or the context
+// ends. A part that was under way when its connection was cut may be stored after
+// the abort, so Amazon's reference says to look for parts and to abort again.
+func (c *watchedClient) AbortMultipartUpload(ctx context.Context, in *s3.AbortMultipartUploadInput, o ...func(*s3.Options)) (*s3.AbortMultipartUploadOutput, error) {
+	for pause := abortPause; ; pause *= 2 {
+		out, err := c.Client.AbortMultipartUpload(ctx, in, o...)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return out, cmp.Or(err, ctx.Err())
+		}
+		look := &s3.ListPartsInput{Bucket: in.Bucket, Key: in.Key, UploadId: in.UploadId}
+		_, lookErr := c.Client.ListParts(ctx, look, o...)
+		if api, ok := errors.AsType[smithy.APIError](lookErr); ok && api.ErrorCode() == "NoSuchUpload" {
+			return &s3.AbortMultipartUploadOutput{}, nil
+		}
+		if lookErr != nil { // such as one who may write and not look
+			return out, err
+		}
+	}
 }
 
 // classify judges what s3blob calls Unknown.
