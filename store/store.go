@@ -7,41 +7,77 @@
 //
 // A name is a slash-separated relative path such as "a/b/c.jsonl". [CheckName]
 // has the grammar; every method returns an error that is [ErrInvalidName] for
-// anything else, and nothing outside a store's root can be reached by a name.
+// anything else, and nothing outside a store's root can be reached by a name
+// (case BadNames). Every name in the grammar can be a log of its own, unless the
+// file system below takes upper and lower case for the same (cases GoodNames,
+// NamesByCase).
 //
 // A log whose name ends in ".jsonl" may be held compressed, under its name with
 // ".zst" added. Callers always use the name without ".zst" and always see plain
 // bytes and plain offsets; [Info].Stored tells what the store holds. A name that
-// does end in ".zst" means the stored bytes themselves, as they are.
+// does end in ".zst" means the stored bytes themselves, as they are (case
+// StoredForm).
 //
 // # Guarantees
 //
-// Each line names the case of package storetest that holds it.
+// Under each line are the cases of package storetest that hold it, for every
+// store that runs the suite. A case sees what calls do; what is left of
+// acknowledged bytes after a loss of power is for a store's own tests to show.
 //
-//	property               local              memfs             blob
-//	visible                each Append        each Append       at Seal, whole
-//	                       (AppendIsVisible, NothingBeforeSeal)
-//	durable                at Sync            no                at Seal
-//	                       (SyncOrUnsupported)
-//	create-only            yes                yes               yes
-//	                       (CreateTaken, OneWriterWins)
-//	one writer per log     OS lock            per Store value   the first to Seal
-//	                       (AppendBusy, OneWriterWins)
-//	Put                    all or nothing     all or nothing    all or nothing
-//	                       (PutConditions, PutChangedBody, PutCancelled)
-//	List order             byte order         byte order        byte order
-//	                       (ListOrder, ListNewestFirst)
-//	read after write       yes                yes               of the service
-//	                       (RoundTrip)
-//	concurrent use         yes                yes               yes
-//	                       (ManyLogs)
-//	several processes      yes                no                yes
-//	retries                none               none              the service's client
+//	                   local              memfs              blob
+//	visible            each Append        each Append        all of it, at Seal
+//	                   (cases AppendIsVisible, NothingBeforeSeal, CallOrder)
+//	durable            after Sync, Seal,  never              after Seal, Put, Remove,
+//	                   Put, Remove                           if the service is
+//	                   (case SyncOrUnsupported)
+//	Append             whole or not       whole or not       whole or not
+//	                   (cases RoundTrip, EmptyLog, LargeLog, LongLine)
+//	after a failure    cut back, and      cut back, and      nothing to be seen, and
+//	                   poisoned           poisoned           poisoned
+//	                   (case Poisoned)
+//	Put                all or nothing     all or nothing     all or nothing
+//	                   (cases PutChangedBody, PutFailingBody, PutBody)
+//	create-only        yes                yes                yes
+//	                   (cases CreateTaken, CreateTwice, OneWriterWins, PutOneWins)
+//	one writer         by an OS lock      within one Store   the first to Seal
+//	                   (cases AppendBusy, CreateTwice, LockExcludes)
+//	a sealed log       may grow by        may grow by        changes by Put and
+//	                   Append             Append             Remove only
+//	                   (cases SealedStays, AppendContinues)
+//	an open File       keeps its bytes    keeps its bytes    its bytes or ErrChanged
+//	                   (case FileIsOneVersion)
+//	order of List      of bytes           of bytes           of bytes
+//	                   (cases ListOrder, ListNewestFirst)
+//	List meanwhile     has no part and no temporary name, none twice; may be written in
+//	                   (case ListWhileWriting)
+//	read after write   yes                yes                if the service does
+//	                   (case ReadAfterWrite)
+//	concurrent use     yes                yes                yes
+//	                   (cases ManyLogs, RangesAtOnce, OneWriterWins)
+//	several processes  yes                no                 if the service knows
+//	                                                         conditions
+//	                   (cases ReadAfterWrite, AppendBusy, OneWriterWins, PutOneWins)
+//	a cancelled call   leaves nothing     leaves nothing     leaves nothing
+//	                   (cases Cancelled, PutCancelled, ListCancelled)
+//	who retries        nobody             nobody             the service's client, never
+//	                                                         what a body failed with
+//	                   (case PutFailingBody)
+//	after Close        no goroutine and no descriptor is left
+//	                   (case NothingLeft)
 //
-// Not promised: anything on a network file system; a List that is a snapshot
-// while others write (each log appears whole or not at all, and at most once);
-// conditional replacement when a writer that does not use this package changes
-// the same file in the same instant.
+// Not promised:
+//
+//   - anything on a network file system, where neither locks nor the order of
+//     writes can be relied on;
+//   - that a writer that does not use this package is kept out. What another
+//     program changes in a directory, in the instant in which it is replaced, may
+//     be lost; so may one of the objects that two Stores write at once in a bucket
+//     whose service knows no conditions;
+//   - that a List is a snapshot: what is written or removed meanwhile may be in it
+//     or not;
+//   - that a sealed log stays as it is where logs can be appended to, or that what
+//     was neither synced nor sealed survives anything;
+//   - an order between logs: the Sync of one says nothing of another.
 //
 // # Contexts
 //
@@ -53,8 +89,8 @@
 // An error is wrapped once, in [*Error], and is found with [errors.Is]:
 // [fs.ErrNotExist], [fs.ErrExist], [fs.ErrPermission], [fs.ErrClosed],
 // [errors.ErrUnsupported], [ErrBusy], [ErrCorrupt], [ErrInvalidName],
-// [ErrChanged]. Asking for what a store cannot do is errors.ErrUnsupported; it
-// is never ignored.
+// [ErrChanged] (case Errors). Asking for what a store cannot do is
+// errors.ErrUnsupported; it is never ignored.
 package store
 
 import (
@@ -67,15 +103,17 @@ import (
 // A Source reads logs. Its methods may be called concurrently.
 type Source interface {
 	// Open returns the log of that name as it is now, in one request where the
-	// store is remote. A missing log is fs.ErrNotExist; one whose stored form is
-	// damaged is ErrCorrupt, from Open or from the File's Range.
+	// store is remote. A missing log is fs.ErrNotExist, and so is a directory (case
+	// OpenMissing); one whose stored form is damaged is ErrCorrupt, from Open or
+	// from the File's Range.
 	Open(ctx context.Context, name string) (File, error)
 
 	// List yields the entries directly below dir ("." is the root), each once,
 	// in ascending byte order of their names unless o says otherwise. An error
 	// ends the sequence and comes with a zero Entry. A dir that holds nothing
 	// yields nothing where the store has no directories, and fs.ErrNotExist
-	// where it has and dir is missing. It may be ranged over again.
+	// where it has and dir is missing or a log. It may be left at any entry and
+	// ranged over again (case ListBreak).
 	List(ctx context.Context, dir string, o ListOptions) iter.Seq2[Entry, error]
 }
 
@@ -93,14 +131,14 @@ type Entry struct {
 	Info Info // of a log; only what the store knows without opening it
 }
 
-// Info describes a log.
+// Info describes a log: what is so, or that it is not known (case InfoIsTrue).
 type Info struct {
 	Size       int64             // plain bytes; -1 when not known without reading more
 	Stored     int64             // bytes as the store holds them
 	Seekable   bool              // reading from the middle does not cost reading all before it
 	ModTime    time.Time         // when the plain bytes last changed; zero when not known
 	ChangeTime time.Time         // when the file last changed in any way (ctime); zero when the store has none
-	Version    string            // differs whenever the stored form does; "" when not known
+	Version    string            // differs whenever the stored form does (case VersionChanges); "" when not known
 	Meta       map[string]string // what the store keeps beside the bytes; do not modify
 }
 
@@ -117,12 +155,14 @@ type File interface {
 
 	// Range reads n plain bytes from offset off: off < 0 counts from the end,
 	// n < 0 reads to the end. What lies outside the log is left out, so a range
-	// past the end is empty. The reader must be closed, and the context must
-	// live as long as it is read. Reading a log that was replaced since Open is
-	// ErrChanged where the store cannot keep the old bytes readable.
+	// past the end is empty (case Ranges). The reader must be closed, and the
+	// context must live as long as it is read. Reading a log that was replaced or
+	// removed since Open is ErrChanged where the store cannot keep the old bytes
+	// readable.
 	Range(ctx context.Context, off, n int64) (io.ReadCloser, error)
 
-	// Close releases the file. Readers from Range must be closed before.
+	// Close releases the file. Readers from Range must be closed before. A Range
+	// or a second Close after it is fs.ErrClosed (case FileAfterClose).
 	Close() error
 }
 
@@ -136,7 +176,7 @@ type Sink interface {
 
 	// Append opens an existing log for more bytes at its end and takes its
 	// writer's lock; it changes no byte. A log that has a writer is ErrBusy, a
-	// missing one fs.ErrNotExist. A write-once store returns
+	// missing one fs.ErrNotExist (case AppendMissing). A write-once store returns
 	// errors.ErrUnsupported.
 	Append(ctx context.Context, name string) (Log, error)
 }
@@ -150,7 +190,8 @@ type Sink interface {
 // not; every later Append, Sync and Seal returns the first error. Bytes that
 // this Log did not write are never cut.
 type Log interface {
-	// Append adds p at the end, whole or not at all. It does not keep p.
+	// Append adds p at the end, whole or not at all. It does not keep p (case
+	// KeepsNoBuffer).
 	Append(p []byte) error
 	// Size is the number of plain bytes in the log, with what was appended.
 	Size() int64
@@ -170,17 +211,18 @@ type Log interface {
 // A Putter stores a whole log at once.
 type Putter interface {
 	// Put stores b under name if c holds, else returns ErrChanged and leaves what
-	// is there. When Put returns nil, name has exactly b's bytes, durably, and
-	// version is the Info.Version they are found under. Readers see the old
-	// bytes or the new ones, never a part. A body that does not have the size and
-	// hash it claims is ErrChanged, and nothing is stored.
+	// is there (case PutConditions). When Put returns nil, name has exactly b's
+	// bytes, durably, and version is the Info.Version they are found under. Readers
+	// see the old bytes or the new ones, never a part. A body that does not have
+	// the size and hash it claims is ErrChanged, one that fails is its own error,
+	// and nothing is stored.
 	Put(ctx context.Context, name string, b Body, c Cond) (version string, err error)
 }
 
 // A Remover removes logs.
 type Remover interface {
 	// Remove deletes the log if its Info.Version is version, else returns
-	// ErrChanged. A missing log is fs.ErrNotExist.
+	// ErrChanged. A missing log is fs.ErrNotExist (case RemoveConditions).
 	Remove(ctx context.Context, name, version string) error
 }
 
@@ -204,7 +246,7 @@ type Cond struct {
 type Body struct {
 	Size    int64
 	SHA256  [32]byte
-	ModTime time.Time // becomes Info.ModTime; zero is the time of the Put
+	ModTime time.Time // becomes Info.ModTime (case PutModTime); zero is the time of the Put
 	// Open returns a reader of all bytes from the start. It may be called more
 	// than once, one after the other.
 	Open func() (io.ReadCloser, error)
@@ -212,7 +254,8 @@ type Body struct {
 
 // As returns s, or the first store that s wraps, as a T. It is how optional
 // powers are found: a wrapper has a method Unwrap() any that returns what it
-// wraps, and shows by its own methods what it changes.
+// wraps, and shows by its own methods what it changes: one that changes names
+// must have every power itself (case PowersSurviveWrapping).
 func As[T any](s any) (T, bool) {
 	for {
 		if t, ok := s.(T); ok {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -151,30 +152,157 @@ func TestBodyReader(t *testing.T) {
 	}
 }
 
-// Each case that the package comment cites exists, and each line of its table
-// that promises something cites one.
+// Every guarantee in the package's comments cites the cases of storetest that hold
+// it, every case that is cited exists, and every case is cited.
 func TestGuaranteesAreTested(t *testing.T) {
 	t.Parallel()
-	f, err := parser.ParseFile(token.NewFileSet(), "store.go", nil, parser.ParseComments|parser.PackageClauseOnly)
+	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cited := citedCases(f.Doc)
-	if len(cited) < 10 {
-		t.Fatalf("only %q cited", cited)
+	cited := map[string]bool{}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, comment := range f.Comments {
+			for _, name := range citedCases(comment.Text()) {
+				cited[name] = true
+			}
+		}
+		for _, line := range unheldLines(f.Doc.Text()) {
+			t.Errorf("%s: no case holds the guarantee %q", file, line)
+		}
 	}
-	for _, name := range cited {
-		if !slices.ContainsFunc(storetest.Cases(), func(c storetest.Case) bool { return c.Name == name }) {
-			t.Errorf("the package comment cites %s, which is no case of storetest", name)
+	for _, c := range storetest.Cases() {
+		if !cited[c.Name] {
+			t.Errorf("no comment cites case %s, which holds that %s", c.Name, c.Rule)
+		}
+		delete(cited, c.Name)
+	}
+	for name := range cited {
+		t.Errorf("a comment cites %s, which is no case of storetest", name)
+	}
+}
+
+var citation = regexp.MustCompile(`\(cases?\s+([A-Z]\w+(?:,\s+[A-Z]\w+)*)\)`)
+
+// citedCases returns what a comment cites, as (case A) or (cases A, B).
+func citedCases(comment string) (names []string) {
+	for _, m := range citation.FindAllStringSubmatch(comment, -1) {
+		for name := range strings.SplitSeq(m[1], ",") {
+			names = append(names, strings.TrimSpace(name))
+		}
+	}
+	return names
+}
+
+// unheldLines returns the lines of a comment's table that have no citation below
+// them. A line begins with the name of what it promises, what belongs to it is
+// indented, and the line of the columns' names is one that is.
+func unheldLines(comment string) (lines []string) {
+	var last string // and not held yet
+	flush := func() {
+		if last != "" {
+			lines = append(lines, last)
+		}
+	}
+	for line := range strings.Lines(comment) {
+		row, ok := strings.CutPrefix(line, "\t")
+		switch {
+		case !ok:
+		case row[0] != ' ':
+			flush()
+			last = strings.TrimSpace(row)
+		case citation.MatchString(row):
+			last = ""
+		}
+	}
+	flush()
+	return lines
+}
+
+// suites says of the packages below this one that do not run the suite why, or
+// which directory's tests run it over them.
+var suites = map[string]string{
+	"blob/dirblob": "blob",
+	"blob/gcs":     "../integration",
+	"blob/mem":     "blob",
+	"blob/s3":      "../integration",
+	"internal":     "because what is below it is tested as local and memfs",
+	"storetest":    "because it is the suite",
+}
+
+// Every package below this one runs the suite, itself or in the tests of another
+// that imports it, or there is a reason why not.
+func TestSuiteIsRun(t *testing.T) {
+	t.Parallel()
+	packages := map[string]bool{}
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		dir := filepath.ToSlash(filepath.Dir(file))
+		if err == nil && d.IsDir() && d.Name() == "testdata" {
+			return fs.SkipDir
+		}
+		if err == nil && dir != "." && strings.HasSuffix(file, ".go") {
+			if strings.HasPrefix(dir, "internal/") {
+				dir = "internal"
+			}
+			packages[dir] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir := range packages {
+		elsewhere, excepted := suites[dir]
+		switch {
+		case strings.HasPrefix(elsewhere, "because "):
+		case excepted:
+			if !runsSuite(t, elsewhere, "github.com/rollout-sync/rollout/store/"+dir) {
+				t.Errorf("the tests of %s do not run storetest over %s", elsewhere, dir)
+			}
+		case !runsSuite(t, dir, ""):
+			t.Errorf("the tests of %s do not run storetest", dir)
+		}
+	}
+	for dir := range suites {
+		if !packages[dir] {
+			t.Errorf("there is no package %s", dir)
 		}
 	}
 }
 
-func citedCases(doc *ast.CommentGroup) (names []string) {
-	for _, group := range regexp.MustCompile(`(?m)^\t +\(([A-Z][A-Za-z, ]+)\)$`).FindAllStringSubmatch(doc.Text(), -1) {
-		names = append(names, strings.Split(group[1], ", ")...)
+// runsSuite reports whether the tests in dir call storetest.Run and, unless over
+// is "", import that.
+func runsSuite(t *testing.T, dir, over string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(filepath.FromSlash(dir), "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return names
+	runs, imports := false, over == ""
+	for _, file := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range f.Imports {
+			imports = imports || i.Path.Value == strconv.Quote(over)
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if call, ok := n.(*ast.SelectorExpr); ok && call.Sel.Name == "Run" {
+				x, ok := call.X.(*ast.Ident)
+				runs = runs || ok && x.Name == "storetest"
+			}
+			return true
+		})
+	}
+	return runs && imports
 }
 
 type plain struct{}

@@ -7,31 +7,29 @@
 //     outside the directory is reached, not through a symbolic link either, and
 //     symbolic links are not followed.
 //   - An Append is one write at the end of the file and visible at once. After
-//     Sync the bytes, the file's name and the directories above it are on the
-//     disk (fsync of each; the device and its cache have to keep their word).
+//     Sync the bytes, the file's name and the directories down to it, whoever
+//     made them, are on the disk (fsync of each; the device and its cache have to
+//     keep their word). Bytes that no Sync confirmed may be lost, cut off or,
+//     where the system wrote them out of order, be zeros.
 //   - Create, Append, Put and Remove hold the log's OS lock, which the system
 //     releases when the process dies. Other processes that use this package, or
-//     the same lock files, are kept out; reading needs no lock.
+//     the same lock files, are kept out; reading needs no lock. A lock file that
+//     was left behind locks nobody out.
 //   - A name in ".jsonl" may lie compressed beside it, as ".jsonl.zst" of any
 //     origin. The plain file wins when both are there, unless it is a strict
-//     prefix of the other.
+//     prefix of the other. Append makes the plain file first.
+//   - A Log whose first Append failed leaves no file. A crash may leave a hidden
+//     temporary file (".*.tmp") beside the log that was being put; nothing reads,
+//     lists or uses it again. In its home Codex removes it after six hours;
+//     elsewhere it may be removed while nobody puts that log.
 //
 // Not promised: network file systems, where neither the locks nor the order of
 // writes can be relied on.
 package local
 
 import (
-	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path"
-	"runtime"
-	"time"
-
-	"github.com/gofrs/flock"
 
 	"github.com/rollout-sync/rollout/store"
 	"github.com/rollout-sync/rollout/store/internal/filestore"
@@ -55,13 +53,14 @@ var _ interface {
 
 // Options adjusts a Store. The zero value is usable.
 type Options struct {
-	// Lock says which files lock a log. nil keeps them in a directory ".locks"
-	// below the store's own.
+	// Lock says which files lock a log; a log and its compressed form are one. nil
+	// keeps them in a directory ".locks" below the store's own.
 	Lock func(name string) Lock
 }
 
 // Lock names the files whose OS locks (flock, LockFileEx) guard a log. Both are
-// slash-separated paths relative to the store's directory.
+// slash-separated paths relative to the store's directory. They are made when they
+// are missing, with their directories, and opened through no symbolic link.
 type Lock struct {
 	// File is held exclusively by the log's writer.
 	File string
@@ -70,10 +69,6 @@ type Lock struct {
 	// stays.
 	Gate string
 }
-
-// gateWait bounds how long a lock waits for the gate, which others hold only for
-// a few system calls.
-const gateWait = 5 * time.Second
 
 // Open returns the store in dir, which must exist.
 func Open(dir string, o *Options) (*Store, error) {
@@ -85,82 +80,16 @@ func Open(dir string, o *Options) (*Store, error) {
 	if o != nil && o.Lock != nil {
 		lockOf = o.Lock
 	}
-	s := &Store{fs: fsys}
-	s.Store = &filestore.Store{
-		FS:         fsys,
-		ChangeTime: vfs.ChangeTime,
-		TakeLock: func(ctx context.Context, name string) (func() error, error) {
-			return s.take(ctx, lockOf(name))
-		},
-	}
-	return s, nil
+	locks := func(name string) filestore.Lock { return filestore.Lock(lockOf(name)) }
+	return &Store{filestore.New(fsys, locks), fsys}, nil
 }
 
-// Close releases the directory. Files and logs that are open stay usable.
+// Close releases the directory. Files that are open stay usable; logs have to be
+// closed before, since they still have names to sync and locks to give back.
 func (s *Store) Close() error { return s.fs.Close() }
 
 // ownLock is the default: a directory of lock files named by hash, since a name
 // may be longer than a file name can be.
 func ownLock(name string) Lock {
 	return Lock{File: fmt.Sprintf(".locks/%x.lock", sha256.Sum256([]byte(name))), Gate: ".locks/gate"}
-}
-
-func (s *Store) take(ctx context.Context, l Lock) (unlock func() error, err error) {
-	if err := s.fs.MkdirAll(path.Dir(l.File)); err != nil {
-		return nil, err
-	}
-	open, err := s.gate(ctx, l)
-	if err != nil {
-		return nil, err
-	}
-	file := s.flock(l.File)
-	held, err := file.TryLock()
-	if err == nil && !held {
-		err = store.ErrBusy
-	}
-	if err := errors.Join(err, open()); err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return func() error {
-		open, err := s.gate(context.WithoutCancel(ctx), l)
-		if err != nil {
-			return errors.Join(err, file.Close())
-		}
-		if l.Gate == "" {
-			return errors.Join(file.Close(), open())
-		}
-		// Windows removes only what is closed, and nobody can take the lock
-		// between the two while we hold the gate.
-		if runtime.GOOS == "windows" {
-			err = file.Close()
-		}
-		if e := s.fs.Remove(l.File); e != nil && !errors.Is(e, fs.ErrNotExist) {
-			err = errors.Join(err, e)
-		}
-		return errors.Join(err, file.Close(), open())
-	}, nil
-}
-
-// gate takes the gate of l, if it has one, and returns what opens it again.
-func (s *Store) gate(ctx context.Context, l Lock) (open func() error, err error) {
-	if l.Gate == "" {
-		return func() error { return nil }, nil
-	}
-	if err := s.fs.MkdirAll(path.Dir(l.Gate)); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, gateWait)
-	defer cancel()
-	g := s.flock(l.Gate)
-	if _, err := g.TryLockContext(ctx, time.Millisecond); err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("%w: %s has been locked for %v", store.ErrBusy, l.Gate, gateWait)
-		}
-		return nil, errors.Join(err, g.Close())
-	}
-	return g.Close, nil
-}
-
-func (s *Store) flock(file string) *flock.Flock {
-	return flock.New(s.fs.Path(file), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
 }

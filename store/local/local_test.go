@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,7 +37,13 @@ func open(t *testing.T, dir string, o *local.Options) *local.Store {
 func TestStore(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) storetest.Harness {
-		return storetest.Harness{Store: open(t, t.TempDir(), nil)}
+		dir := t.TempDir()
+		return storetest.Harness{
+			Store:     open(t, dir, nil),
+			Reopen:    func() storetest.Store { return open(t, dir, nil) },
+			FoldsCase: runtime.GOOS == "darwin" || runtime.GOOS == "windows",
+			LongLine:  100 << 20,
+		}
 	})
 }
 
@@ -77,63 +84,89 @@ func TestMissingDirectory(t *testing.T) {
 	}
 }
 
-func TestPermissions(t *testing.T) {
-	t.Parallel()
-	if runtime.GOOS == "windows" {
-		return // has no such modes
-	}
-	dir := t.TempDir()
-	s := open(t, dir, nil)
-	l, err := s.Create(ctx, "a/b/c.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	if _, err := s.Put(ctx, "a/d/e.jsonl", store.BytesBody(nil, time.Time{}), store.Cond{IfAbsent: true}); err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string]fs.FileMode{
-		"a": 0o700, "a/b": 0o700, "a/d": 0o700, ".locks": 0o700, "a/b/c.jsonl": 0o600, "a/d/e.jsonl": 0o600,
-	} {
-		fi, err := os.Stat(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := fi.Mode().Perm(); got != want {
-			t.Errorf("%s has mode %o, want %o", name, got, want)
-		}
-	}
-}
-
 func TestSymbolicLinks(t *testing.T) {
 	t.Parallel()
 	dir, outside := t.TempDir(), t.TempDir()
 	write(t, filepath.Join(outside, "secret.jsonl"), []byte("secret\n"))
 	write(t, filepath.Join(dir, "real.jsonl"), []byte("real\n"))
+	write(t, filepath.Join(dir, "dir", "in.jsonl"), []byte("real\n"))
 	for link, target := range map[string]string{
 		"out":         outside,
 		"out.jsonl":   filepath.Join(outside, "secret.jsonl"),
 		"alias.jsonl": "real.jsonl",
+		"alias":       "dir",
 	} {
 		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
 			t.Skipf("this system makes no symbolic links: %v", err)
 		}
 	}
 	s := open(t, dir, nil)
-	for _, name := range []string{"out/secret.jsonl", "out.jsonl", "alias.jsonl"} {
-		if f, err := s.Open(ctx, name); err == nil {
-			f.Close()
-			t.Errorf("Open(%s) followed a symbolic link", name)
+	v := version(t, s, "dir/in.jsonl")
+	for _, name := range []string{"out/secret.jsonl", "out.jsonl", "alias.jsonl", "alias/in.jsonl"} {
+		_, opening := s.Open(ctx, name)
+		_, appending := s.Append(ctx, name)
+		for what, err := range map[string]error{"Open": opening, "Append": appending, "Remove": s.Remove(ctx, name, v)} {
+			if !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s(%s) = %v", what, name, err)
+			}
 		}
 	}
-	if _, err := s.Create(ctx, "out/new.jsonl"); err == nil {
-		t.Errorf("Create went through a symbolic link")
+	for _, name := range []string{"out/new.jsonl", "alias/new.jsonl", "out.jsonl"} {
+		if _, err := s.Create(ctx, name); err == nil {
+			t.Errorf("Create(%s) followed a symbolic link", name)
+		}
+		if _, err := s.Put(ctx, name, store.BytesBody(nil, time.Time{}), store.Cond{IfAbsent: true}); err == nil {
+			t.Errorf("Put(%s) followed a symbolic link", name)
+		}
 	}
+	var names []string
 	for e, err := range s.List(ctx, ".", store.ListOptions{}) {
-		if err != nil || e.Name != "real.jsonl" {
-			t.Errorf("List yields %s, %v", e.Name, err)
+		if err != nil {
+			t.Error(err)
+		}
+		names = append(names, e.Name)
+	}
+	if got := strings.Join(names, " "); got != "dir real.jsonl" {
+		t.Errorf("List yields %s", got)
+	}
+	for _, dir := range []string{"out", "alias"} {
+		for _, err := range s.List(ctx, dir, store.ListOptions{}) {
+			if !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("List(%s) = %v", dir, err)
+			}
 		}
 	}
+	if _, err := os.Lstat(filepath.Join(outside, "new.jsonl")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file was made outside: %v", err)
+	}
+}
+
+// Locks are where the directory is, wherever the process goes.
+func TestRelativeDirectory(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	s := open(t, ".", nil)
+	t.Chdir(t.TempDir())
+	l, err := s.Create(ctx, "a.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, dir, nil).Append(ctx, "a.jsonl"); !errors.Is(err, store.ErrBusy) {
+		t.Errorf("Append of another = %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func version(t *testing.T, s *local.Store, name string) string {
+	t.Helper()
+	f, err := s.Open(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return f.Info().Version
 }
 
 func seal(t *testing.T, content string) []byte {

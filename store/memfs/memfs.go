@@ -11,11 +11,6 @@
 package memfs
 
 import (
-	"context"
-	"io/fs"
-	"sync"
-	"time"
-
 	"github.com/spf13/afero"
 
 	"github.com/rollout-sync/rollout/store"
@@ -41,26 +36,7 @@ func New(afs afero.Fs) *Store {
 	if afs == nil {
 		afs = afero.NewMemMapFs()
 	}
-	var (
-		mu   sync.Mutex
-		held = map[string]bool{}
-	)
-	return &Store{&filestore.Store{
-		FS:         &serial{afs: afs, changes: map[string]int{}},
-		ChangeTime: func(fs.FileInfo) time.Time { return time.Time{} },
-		TakeLock: func(_ context.Context, name string) (func() error, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			if held[name] {
-				return nil, store.ErrBusy
-			}
-			held[name] = true
-			return func() error {
-				mu.Lock()
-				defer mu.Unlock()
-				delete(held, name)
-				return nil
-			}, nil
-		},
-	}}
+	fsys := &serial{afs: afs, changes: map[string]int{}, locked: map[string]bool{}}
+	lock := func(name string) filestore.Lock { return filestore.Lock{File: name} }
+	return &Store{filestore.New(fsys, lock)}
 }

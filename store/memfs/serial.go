@@ -1,6 +1,7 @@
 package memfs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -22,6 +23,7 @@ type serial struct {
 	mu      sync.Mutex
 	afs     afero.Fs
 	changes map[string]int // per name, how often it was changed: for Version
+	locked  map[string]bool
 }
 
 func (s *serial) Open(name string) (vfs.File, error) {
@@ -53,7 +55,7 @@ func (s *serial) file(name string, flag int) (vfs.File, error) {
 	if flag&os.O_CREATE != 0 {
 		s.changes[name]++
 	}
-	return &file{File: f, fs: s, name: name}, nil
+	return &file{File: f, fs: s, name: name, writes: flag&os.O_RDWR != 0}, nil
 }
 
 func (s *serial) Lstat(name string) (fs.FileInfo, error) {
@@ -116,6 +118,28 @@ func (s *serial) Chtimes(name string, modTime time.Time) error {
 // SyncDir does nothing: afero knows no directory syncs.
 func (s *serial) SyncDir(string) error { return nil }
 
+// Lock makes no file: nobody outside this Store could see it anyway.
+func (s *serial) Lock(name string) (io.Closer, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.locked[name] {
+		return nil, vfs.ErrLocked
+	}
+	s.locked[name] = true
+	return unlocker(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.locked, name)
+	}), nil
+}
+
+type unlocker func()
+
+func (u unlocker) Close() error {
+	u()
+	return nil
+}
+
 func (s *serial) Version(name string, fi fs.FileInfo) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,8 +151,9 @@ func (s *serial) Version(name string, fi fs.FileInfo) string {
 // first, and directories are read by ReadDir alone.
 type file struct {
 	afero.File
-	fs   *serial
-	name string
+	fs     *serial
+	name   string
+	writes bool
 }
 
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
@@ -171,10 +196,20 @@ func (f *file) Stat() (fs.FileInfo, error) {
 	return freeze(f.File.Stat())
 }
 
+// Close keeps the file's time: MemMapFs takes the Close of a file that may be
+// written for a change of it. The name is still the file's, whose writer holds
+// the lock or has not published it yet.
 func (f *file) Close() error {
 	f.fs.mu.Lock()
 	defer f.fs.mu.Unlock()
-	return f.File.Close()
+	if !f.writes {
+		return f.File.Close()
+	}
+	before, err := freeze(f.File.Stat())
+	if err := errors.Join(err, f.File.Close()); err != nil {
+		return err
+	}
+	return f.fs.afs.Chtimes(f.name, before.ModTime(), before.ModTime())
 }
 
 // still is a FileInfo as it was: MemMapFs's own changes with its file.

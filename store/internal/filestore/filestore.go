@@ -13,8 +13,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/store"
@@ -26,14 +26,15 @@ const (
 	sealedSuffix = ".zst"
 )
 
-// Store is a store.Source, Sink, Putter, Remover and Locker over FS.
+// Store is a store.Source, Sink, Putter, Remover and Locker over a file system.
 type Store struct {
-	FS vfs.FS
-	// TakeLock takes the writer's lock of a valid name or returns store.ErrBusy.
-	TakeLock func(ctx context.Context, name string) (unlock func() error, err error)
-	// ChangeTime returns the ctime of a file, zero when there is none.
-	ChangeTime func(fs.FileInfo) time.Time
+	fs     vfs.FS
+	lockOf func(name string) Lock
 }
+
+// New returns the store in fsys. lockOf says which files lock a log, of which it
+// gets the plain form's name.
+func New(fsys vfs.FS, lockOf func(name string) Lock) *Store { return &Store{fsys, lockOf} }
 
 // begin is what every operation checks first.
 func begin(ctx context.Context, name string) error {
@@ -60,77 +61,112 @@ type form struct {
 
 // lstat describes a regular file; anything else is not there for a store.
 func (s *Store) lstat(file string) (fs.FileInfo, error) {
-	fi, err := s.FS.Lstat(file)
+	fi, err := s.fs.Lstat(file)
 	if errors.Is(err, syscall.ENOTDIR) || err == nil && !fi.Mode().IsRegular() {
 		return nil, fs.ErrNotExist
 	}
 	return fi, err
 }
 
+// reach returns fs.ErrNotExist unless dir is a directory without a symbolic link
+// on the way to it: by a second name a log would have a second lock.
+func (s *Store) reach(dir string) error {
+	if dir != "." {
+		if err := s.reach(path.Dir(dir)); err != nil {
+			return err
+		}
+	}
+	fi, err := s.fs.Lstat(dir)
+	if errors.Is(err, syscall.ENOTDIR) || err == nil && !fi.IsDir() {
+		return fs.ErrNotExist
+	}
+	return err
+}
+
 // find returns the form that holds the log. When both are there, the plain one
 // does, as for Codex, unless it is a strict prefix of the sealed one: then it was
 // cut short, and Codex would hide the whole log behind it.
 func (s *Store) find(ctx context.Context, name string) (form, error) {
+	if err := s.reach(path.Dir(name)); err != nil {
+		return form{}, err
+	}
 	fi, err := s.lstat(name)
-	if !strings.HasSuffix(name, logSuffix) || (err != nil && !errors.Is(err, fs.ErrNotExist)) {
-		return form{file: name, fi: fi}, err
+	plain := form{file: name, fi: fi}
+	if !strings.HasSuffix(name, logSuffix) || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return plain, err
 	}
 	zfi, zerr := s.lstat(name + sealedSuffix)
 	sealed := form{file: name + sealedSuffix, sealed: true, fi: zfi}
 	switch {
-	case zerr != nil && err == nil:
-		return form{file: name, fi: fi}, nil
+	case errors.Is(zerr, fs.ErrNotExist):
+		return plain, err
 	case zerr != nil:
 		return form{}, zerr
 	case err != nil:
 		return sealed, nil
 	}
-	if s.cutShort(ctx, name, fi.Size(), sealed) {
+	short, err := s.cutShort(ctx, name, plain, sealed)
+	if short {
 		return sealed, nil
 	}
-	return form{file: name, fi: fi}, nil
+	return plain, err
 }
 
-// cutShort reports whether the first size bytes of the plain file are all it has
-// and the sealed file begins with them and goes on. Whatever cannot be read does
-// not count against the plain file.
-func (s *Store) cutShort(ctx context.Context, plain string, size int64, sealed form) bool {
-	p, err := s.open(ctx, plain, form{file: plain})
+// cutShort reports whether the sealed form begins with all that the plain one has
+// and goes on. A sealed form that is damaged, or of a format that is not known, or
+// gone by now, does not count against the plain one.
+func (s *Store) cutShort(ctx context.Context, name string, plain, sealed form) (bool, error) {
+	short, err := s.goesOn(ctx, name, plain, sealed)
+	for _, void := range []error{store.ErrCorrupt, codec.ErrCorrupt, errors.ErrUnsupported, fs.ErrNotExist} {
+		if errors.Is(err, void) {
+			return false, nil
+		}
+	}
+	return short, err
+}
+
+func (s *Store) goesOn(ctx context.Context, name string, plain, sealed form) (bool, error) {
+	p, err := s.open(ctx, name, plain)
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer p.Close()
-	z, err := s.open(ctx, plain, sealed)
+	z, err := s.open(ctx, name, sealed)
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer z.Close()
-	pr, err := p.Range(ctx, 0, size)
+	pr, err := p.Range(ctx, 0, -1)
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer pr.Close()
-	zr, err := z.Range(ctx, 0, size+1)
+	zr, err := z.Range(ctx, 0, p.info.Size+1)
 	if err != nil {
-		return false
+		return false, err
 	}
 	defer zr.Close()
-	a, b := make([]byte, 64<<10), make([]byte, 64<<10)
+	a := make([]byte, min(64<<10, p.info.Size+1))
+	b := make([]byte, len(a))
 	for {
 		n, err := io.ReadFull(pr, a)
-		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-			return false
-		}
-		m, _ := io.ReadFull(zr, b[:n])
-		if !bytes.Equal(a[:n], b[:m]) {
-			return false
-		}
-		if n < len(a) {
-			m, _ := io.ReadFull(zr, b[:1])
-			return m == 1
+		m, zerr := io.ReadFull(zr, b)
+		switch {
+		case err != nil && !isEnd(err):
+			return false, err
+		case zerr != nil && !isEnd(zerr):
+			return false, zerr
+		case m < n || !bytes.Equal(a[:n], b[:n]):
+			return false, nil
+		case m > n:
+			return true, nil
+		case err != nil:
+			return false, nil // both end here
 		}
 	}
 }
+
+func isEnd(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 // Open implements store.Source.
 func (s *Store) Open(ctx context.Context, name string) (store.File, error) {
@@ -155,7 +191,7 @@ func (s *Store) Open(ctx context.Context, name string) (store.File, error) {
 }
 
 func (s *Store) open(ctx context.Context, name string, at form) (*file, error) {
-	f, err := s.FS.Open(at.file)
+	f, err := s.fs.Open(at.file)
 	if err != nil {
 		return nil, err
 	}
@@ -179,8 +215,8 @@ func (s *Store) info(stored string, fi fs.FileInfo) store.Info {
 		Stored:     fi.Size(),
 		Seekable:   true,
 		ModTime:    fi.ModTime(),
-		ChangeTime: s.ChangeTime(fi),
-		Version:    s.FS.Version(stored, fi),
+		ChangeTime: vfs.ChangeTime(fi),
+		Version:    s.fs.Version(stored, fi),
 	}
 }
 
@@ -191,6 +227,7 @@ type file struct {
 	f      vfs.File
 	info   store.Info
 	sealed *codec.Sealed // nil for a plain log
+	closed atomic.Bool
 }
 
 // describe completes the info of a sealed log from its own trailer.
@@ -217,6 +254,9 @@ func (f *file) describe(ctx context.Context) error {
 func (f *file) Info() store.Info { return f.info }
 
 func (f *file) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	if f.closed.Load() {
+		return nil, store.Wrap("read", f.name, fs.ErrClosed)
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, store.Wrap("read", f.name, err)
 	}
@@ -235,17 +275,52 @@ func (f *file) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 	if n < 0 || n > size-off {
 		n = size - off
 	}
-	return f.fetch(ctx, off, n)
+	return &reader{f.section(ctx, off, n), f.name}, nil
 }
 
 // fetch reads stored bytes.
-func (f *file) fetch(_ context.Context, off, n int64) (io.ReadCloser, error) {
-	return io.NopCloser(io.NewSectionReader(f.f, off, n)), nil
+func (f *file) fetch(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	return f.section(ctx, off, n), nil
 }
 
-func (f *file) Close() error { return store.Wrap("close", f.name, f.f.Close()) }
+func (f *file) section(ctx context.Context, off, n int64) io.ReadCloser {
+	return io.NopCloser(&section{ctx, f.f, off, n})
+}
 
-// reader names the log in the errors of a sealed one.
+func (f *file) Close() error {
+	if f.closed.Swap(true) {
+		return store.Wrap("close", f.name, fs.ErrClosed)
+	}
+	return store.Wrap("close", f.name, f.f.Close())
+}
+
+// section reads n bytes from off, all of which were there when the file was opened.
+type section struct {
+	ctx    context.Context // of the one Range
+	f      vfs.File
+	off, n int64
+}
+
+func (s *section) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if s.n == 0 {
+		return 0, io.EOF
+	}
+	n, err := s.f.ReadAt(p[:min(int64(len(p)), s.n)], s.off)
+	s.off += int64(n)
+	s.n -= int64(n)
+	if errors.Is(err, io.EOF) {
+		err = nil // the next Read says it, if it still holds
+		if n == 0 {
+			err = fmt.Errorf("%w: the file was cut at byte %d", store.ErrChanged, s.off)
+		}
+	}
+	return n, err
+}
+
+// reader names the log in errors.
 type reader struct {
 	io.ReadCloser
 	name string
@@ -270,6 +345,9 @@ func (s *Store) List(ctx context.Context, dir string, o store.ListOptions) iter.
 		}
 		sealed := map[string]bool{} // logs that have a compressed form
 		for e, err := range store.Ordered(o, s.walk(ctx, dir, sealed)) {
+			if err == nil {
+				err = ctx.Err()
+			}
 			if err == nil && !e.Dir {
 				e.Info, err = s.listed(ctx, e.Name, sealed[e.Name])
 				if errors.Is(err, fs.ErrNotExist) {
@@ -291,11 +369,15 @@ func (s *Store) List(ctx context.Context, dir string, o store.ListOptions) iter.
 func (s *Store) walk(ctx context.Context, dir string, sealed map[string]bool) iter.Seq2[store.Entry, error] {
 	const batch = 1024 // bounds the memory for a directory of a million files
 	return func(yield func(store.Entry, error) bool) {
-		if err := ctx.Err(); err != nil {
+		err := ctx.Err()
+		if err == nil {
+			err = s.reach(dir)
+		}
+		if err != nil {
 			yield(store.Entry{}, err)
 			return
 		}
-		d, err := s.FS.Open(dir)
+		d, err := s.fs.Open(dir)
 		if err != nil {
 			yield(store.Entry{}, err)
 			return
@@ -305,11 +387,14 @@ func (s *Store) walk(ctx context.Context, dir string, sealed map[string]bool) it
 			found, err := d.ReadDir(batch)
 			for _, f := range found {
 				e := store.Entry{Name: path.Join(dir, f.Name()), Dir: f.IsDir()}
+				isSealed := !e.Dir && strings.HasSuffix(e.Name, logSuffix+sealedSuffix)
+				if isSealed {
+					e.Name = strings.TrimSuffix(e.Name, sealedSuffix)
+				}
 				if !e.Dir && !f.Type().IsRegular() || vfs.Hidden(e.Name) || store.CheckName(e.Name) != nil {
 					continue
 				}
-				if !e.Dir && strings.HasSuffix(e.Name, logSuffix+sealedSuffix) {
-					e.Name = strings.TrimSuffix(e.Name, sealedSuffix)
+				if isSealed {
 					sealed[e.Name] = true
 				}
 				if !yield(e, nil) {
@@ -350,125 +435,4 @@ func (s *Store) listed(ctx context.Context, name string, hasSealed bool) (store.
 		i.Size, i.Seekable = -1, false
 	}
 	return i, nil
-}
-
-// Put implements store.Putter. It takes the writer's lock of the log.
-func (s *Store) Put(ctx context.Context, name string, b store.Body, c store.Cond) (version string, err error) {
-	err = begin(ctx, name)
-	if err == nil {
-		err = c.Check()
-	}
-	if err == nil {
-		err = s.locked(ctx, name, func() error {
-			version, err = s.put(ctx, name, b, c)
-			return err
-		})
-	}
-	return version, wrap("put", name, err)
-}
-
-func (s *Store) put(ctx context.Context, name string, b store.Body, c store.Cond) (version string, err error) {
-	at, err := s.find(ctx, name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && c.IfAbsent:
-	case errors.Is(err, fs.ErrNotExist):
-		return "", store.ErrChanged
-	case err != nil:
-		return "", err
-	case c.IfAbsent, s.FS.Version(at.file, at.fi) != c.IfVersion:
-		return "", store.ErrChanged
-	}
-	publish := func(temp, name string) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if !c.IfAbsent {
-			return s.FS.Rename(temp, name)
-		}
-		err := s.FS.Link(temp, name)
-		if errors.Is(err, fs.ErrExist) {
-			return store.ErrChanged
-		}
-		return err
-	}
-	if err := vfs.WriteFile(s.FS, name, b.ModTime, fill(ctx, b), publish); err != nil {
-		return "", err
-	}
-	if at.sealed {
-		if err := s.remove(at.file); err != nil {
-			return "", err
-		}
-	}
-	fi, err := s.lstat(name)
-	if err != nil {
-		return "", err
-	}
-	return s.FS.Version(name, fi), nil
-}
-
-func fill(ctx context.Context, b store.Body) func(io.Writer) error {
-	return func(w io.Writer) error {
-		r, err := b.Reader(ctx)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(w, r)
-		return errors.Join(err, r.Close())
-	}
-}
-
-// Remove implements store.Remover. It takes the writer's lock of the log, and
-// removes both forms where there are two.
-func (s *Store) Remove(ctx context.Context, name, version string) error {
-	err := begin(ctx, name)
-	if err == nil {
-		err = s.locked(ctx, name, func() error {
-			at, err := s.find(ctx, name)
-			if err != nil {
-				return err
-			}
-			if s.FS.Version(at.file, at.fi) != version {
-				return store.ErrChanged
-			}
-			for _, file := range []string{name, name + sealedSuffix} {
-				if file != name && !strings.HasSuffix(name, logSuffix) {
-					continue
-				}
-				if err := s.remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return wrap("remove", name, err)
-}
-
-// remove removes a file, durably.
-func (s *Store) remove(file string) error {
-	if err := s.FS.Remove(file); err != nil {
-		return err
-	}
-	return s.FS.SyncDir(path.Dir(file))
-}
-
-// Lock implements store.Locker.
-func (s *Store) Lock(ctx context.Context, name string) (func() error, error) {
-	err := begin(ctx, name)
-	if err != nil {
-		return nil, store.Wrap("lock", name, err)
-	}
-	unlock, err := s.TakeLock(ctx, name)
-	if err != nil {
-		return nil, store.Wrap("lock", name, err)
-	}
-	return unlock, nil
-}
-
-func (s *Store) locked(ctx context.Context, name string, do func() error) error {
-	unlock, err := s.TakeLock(ctx, name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(do(), unlock())
 }

@@ -21,14 +21,14 @@ func (s *Store) Create(ctx context.Context, name string) (store.Log, error) {
 			}
 			return nil, err
 		}
-		if err := s.FS.MkdirAll(path.Dir(name)); err != nil {
+		if err := s.fs.MkdirAll(path.Dir(name)); err != nil {
 			return nil, err
 		}
-		f, err := s.FS.Create(name)
+		f, err := s.fs.Create(name)
 		if err != nil {
 			return nil, err
 		}
-		return &log{f: f, fresh: true}, nil
+		return &log{f: f, made: true}, nil
 	})
 	if err != nil {
 		return nil, wrap("create", name, err)
@@ -49,7 +49,7 @@ func (s *Store) Append(ctx context.Context, name string) (store.Log, error) {
 				return nil, err
 			}
 		}
-		f, err := s.FS.Append(name)
+		f, err := s.fs.Append(name)
 		if err != nil {
 			return nil, err
 		}
@@ -70,7 +70,7 @@ func (s *Store) writer(ctx context.Context, name string, open func() (*log, erro
 	if err := begin(ctx, name); err != nil {
 		return nil, err
 	}
-	unlock, err := s.TakeLock(ctx, name)
+	unlock, err := s.take(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -78,12 +78,13 @@ func (s *Store) writer(ctx context.Context, name string, open func() (*log, erro
 	if err != nil {
 		return nil, errors.Join(err, unlock())
 	}
-	l.fs, l.name, l.unlock = s.FS, name, unlock
+	l.fs, l.name, l.unlock = s.fs, name, unlock
 	return l, nil
 }
 
 // unseal writes the plain form of a log beside its compressed one, with its
-// time, and removes that. A plain file that is there was found cut short.
+// time, and when that is durable removes the other. A plain file that is there was
+// found cut short.
 func (s *Store) unseal(ctx context.Context, name string, at form) error {
 	f, err := s.open(ctx, name, at)
 	if err != nil {
@@ -98,7 +99,7 @@ func (s *Store) unseal(ctx context.Context, name string, at form) error {
 		_, err = io.Copy(w, r)
 		return errors.Join(err, r.Close())
 	}
-	if err := vfs.WriteFile(s.FS, name, at.fi.ModTime(), decode, s.FS.Rename); err != nil {
+	if err := vfs.WriteFile(s.fs, name, at.fi.ModTime(), decode, s.fs.Rename); err != nil {
 		return err
 	}
 	return s.remove(at.file)
@@ -111,8 +112,9 @@ type log struct {
 	f      vfs.File
 	unlock func() error
 
-	size, synced int64 // bytes in the file; of them, bytes a Sync confirmed
-	fresh        bool  // created, and the directory not synced since
+	size, synced int64 // bytes in the file; of them, bytes a Sync confirmed or that were found
+	made         bool  // by Create
+	durable      bool  // the name, and the directories above it
 	sealed       bool
 	closed       bool
 	err          error // the first failure
@@ -154,11 +156,11 @@ func (l *log) sync() error {
 	if err := l.f.Sync(); err != nil {
 		return l.poison("sync", err, l.synced)
 	}
-	if l.fresh {
-		if err := l.fs.SyncDir(path.Dir(l.name)); err != nil {
+	if !l.durable {
+		if err := vfs.SyncAbove(l.fs, l.name); err != nil {
 			return l.poison("sync", err, l.synced)
 		}
-		l.fresh = false
+		l.durable = true
 	}
 	l.synced = l.size
 	return nil
@@ -203,5 +205,10 @@ func (l *log) Close() error {
 		return store.Wrap("close", l.name, fs.ErrClosed)
 	}
 	l.closed = true
-	return store.Wrap("close", l.name, errors.Join(l.f.Close(), l.unlock()))
+	err := l.f.Close()
+	if l.err != nil && l.made && !l.durable && l.size == 0 {
+		// Nothing that was written has remained, so the name is free again.
+		err = errors.Join(err, l.fs.Remove(l.name))
+	}
+	return store.Wrap("close", l.name, errors.Join(err, l.unlock()))
 }

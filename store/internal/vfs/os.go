@@ -3,11 +3,13 @@ package vfs
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"time"
 )
 
@@ -45,7 +47,9 @@ func (f *OS) Open(name string) (File, error) {
 
 // Create creates a file for appending with mode 0600; one that exists is
 // fs.ErrExist.
-func (f *OS) Create(name string) (File, error) {
+func (f *OS) Create(name string) (File, error) { return file(f.create(name)) }
+
+func (f *OS) create(name string) (*os.File, error) {
 	made, err := f.root.OpenFile(filepath.FromSlash(name), os.O_RDWR|os.O_APPEND|os.O_CREATE|os.O_EXCL, filePerm)
 	if err != nil {
 		return nil, err
@@ -59,8 +63,10 @@ func (f *OS) Create(name string) (File, error) {
 }
 
 // Append opens an existing file for appending.
-func (f *OS) Append(name string) (File, error) {
-	return file(f.root.OpenFile(filepath.FromSlash(name), os.O_RDWR|os.O_APPEND, 0))
+func (f *OS) Append(name string) (File, error) { return file(f.append(name)) }
+
+func (f *OS) append(name string) (*os.File, error) {
+	return f.root.OpenFile(filepath.FromSlash(name), os.O_RDWR|os.O_APPEND, 0)
 }
 
 // file keeps a nil *os.File from becoming a File that is not nil.
@@ -76,30 +82,35 @@ func (f *OS) Lstat(name string) (fs.FileInfo, error) {
 	return f.root.Lstat(filepath.FromSlash(name))
 }
 
-// MkdirAll makes dir and its parents, each with mode 0700 and durable, unless
-// they exist.
+// MkdirAll makes dir and its parents, each with mode 0700, unless they exist. One
+// that is no directory, or a symbolic link to one, is an error.
 func (f *OS) MkdirAll(dir string) error {
 	if dir == "." {
 		return nil
 	}
-	if fi, err := f.Lstat(dir); err == nil && fi.IsDir() {
-		return nil
-	}
-	parent := path.Dir(dir)
-	if err := f.MkdirAll(parent); err != nil {
+	if err := f.MkdirAll(path.Dir(dir)); err != nil {
 		return err
 	}
-	err := f.root.Mkdir(filepath.FromSlash(dir), dirPerm)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
+	fi, err := f.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := f.mkdir(dir); !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		fi, err = f.Lstat(dir) // somebody made it meanwhile
 	}
-	if err != nil {
-		return err
+	if err == nil && !fi.IsDir() {
+		err = &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
 	}
-	if err := f.root.Chmod(filepath.FromSlash(dir), dirPerm); err != nil && runtime.GOOS != "windows" {
-		return err
+	return err
+}
+
+func (f *OS) mkdir(dir string) error {
+	name := filepath.FromSlash(dir)
+	err := f.root.Mkdir(name, dirPerm)
+	if err == nil && runtime.GOOS != "windows" {
+		err = f.root.Chmod(name, dirPerm) // as in create
 	}
-	return f.SyncDir(parent)
+	return err
 }
 
 // Link gives the file old a second name; an existing name is fs.ErrExist, also
@@ -132,6 +143,47 @@ func (f *OS) SyncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// lockAttempts bounds how often Lock begins again when the lock's file is replaced
+// under it, which takes another process each time.
+const lockAttempts = 100
+
+// Lock takes the lock of a file as Codex and Rust's File::try_lock do: flock, or
+// LockFileEx on Windows. The system releases it when the process dies, so a file
+// that is left behind locks nobody out.
+func (f *OS) Lock(name string) (io.Closer, error) {
+	if err := f.MkdirAll(path.Dir(name)); err != nil {
+		return nil, err
+	}
+	for range lockAttempts {
+		l, err := f.append(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			l, err = f.create(name)
+		}
+		if errors.Is(err, fs.ErrExist) {
+			continue // somebody made it meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := tryLock(l); err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		// Who had the lock may have removed the file after we opened it: then the
+		// next one would lock another file of that name.
+		held, err := l.Stat()
+		if err != nil {
+			return nil, errors.Join(err, l.Close())
+		}
+		if now, err := f.Lstat(name); err == nil && os.SameFile(held, now) {
+			return l, nil
+		}
+		if err := l.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return nil, ErrLocked
 }
 
 // Version returns the size, mtime, ctime and inode of the file. mtime alone proves

@@ -25,7 +25,8 @@ type FS interface {
 	Append(name string) (File, error)
 	// Lstat describes a file; a symbolic link is not followed.
 	Lstat(name string) (fs.FileInfo, error)
-	// MkdirAll makes dir and its parents, durably, unless they exist.
+	// MkdirAll makes dir and its parents unless they exist. It does not follow a
+	// symbolic link in any of them, and SyncAbove makes them durable.
 	MkdirAll(dir string) error
 	// Link gives a file a second name; an existing name is fs.ErrExist.
 	Link(old, name string) error
@@ -35,8 +36,12 @@ type FS interface {
 	Remove(name string) error
 	// Chtimes sets the modification time of a file.
 	Chtimes(name string, modTime time.Time) error
-	// SyncDir makes the names in dir durable.
+	// SyncDir makes the names in dir durable, but not the name of dir.
 	SyncDir(dir string) error
+	// Lock takes the exclusive lock of a file, which is made, with its directories,
+	// if it is missing. It holds until Close, or until the process dies. ErrLocked
+	// is returned at once if somebody has it, this process included.
+	Lock(name string) (io.Closer, error)
 	// Version returns a token that differs whenever the file does, from what
 	// Lstat or Stat said of it.
 	Version(name string, fi fs.FileInfo) string
@@ -54,6 +59,9 @@ type File interface {
 	Truncate(size int64) error
 }
 
+// ErrLocked means that the lock of a file is held.
+var ErrLocked = errors.New("locked")
+
 // tempSuffix ends the names of temporary files. Codex removes files that end so
 // and are older than 6 h (0.150), which is what should become of ours too.
 const tempSuffix = ".tmp"
@@ -62,11 +70,22 @@ const tempSuffix = ".tmp"
 // a temporary file.
 func Hidden(name string) bool { return strings.HasPrefix(path.Base(name), ".") }
 
-// WriteFile makes the file name from what fill writes: a temporary file beside it
-// is filled, synced, dated (unless modTime is zero) and given its name by publish,
-// and the directory is synced. When fill, or anything before publish, fails there
-// is no trace of it. publish is fsys.Link for a name that must be free, or
-// fsys.Rename.
+// SyncAbove makes the name of a file durable, and the directories that lead to
+// it: whoever made them may have died, or failed, before he synced them, so that
+// they are there proves nothing.
+func SyncAbove(fsys FS, name string) error {
+	for dir := path.Dir(name); ; dir = path.Dir(dir) {
+		if err := fsys.SyncDir(dir); err != nil || dir == "." {
+			return err
+		}
+	}
+}
+
+// WriteFile makes the file name, durably, from what fill writes: a temporary file
+// beside it is filled, dated (unless modTime is zero), synced and given its name
+// by publish, and the directories are synced. When anything before publish fails
+// the temporary file is removed; a crash may leave it. publish is fsys.Link for a
+// name that must be free, or fsys.Rename.
 func WriteFile(fsys FS, name string, modTime time.Time, fill func(io.Writer) error, publish func(temp, name string) error) error {
 	dir := path.Dir(name)
 	if err := fsys.MkdirAll(dir); err != nil {
@@ -77,14 +96,22 @@ func WriteFile(fsys FS, name string, modTime time.Time, fill func(io.Writer) err
 	if err != nil {
 		return err
 	}
+	date := func() error {
+		if modTime.IsZero() {
+			return nil
+		}
+		return fsys.Chtimes(temp, modTime)
+	}
 	err = fill(f)
+	if err == nil {
+		err = date() // so that Sync makes it durable too
+	}
 	if err == nil {
 		err = f.Sync()
 	}
 	err = errors.Join(err, f.Close())
-	if err == nil && !modTime.IsZero() {
-		// After Close: Windows sets the time of a written file when it is closed.
-		err = fsys.Chtimes(temp, modTime)
+	if err == nil {
+		err = date() // which on Windows, and in memory, Close has changed
 	}
 	if err == nil {
 		err = publish(temp, name)
@@ -96,5 +123,5 @@ func WriteFile(fsys FS, name string, modTime time.Time, fill func(io.Writer) err
 	if err != nil {
 		return err
 	}
-	return fsys.SyncDir(dir)
+	return SyncAbove(fsys, name)
 }

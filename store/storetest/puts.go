@@ -1,0 +1,267 @@
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rollout-sync/rollout/store"
+)
+
+func testPutConditions(t testing.TB, h Harness) {
+	p, _ := store.As[store.Putter](h.Store)
+	replace := func(name, content string, c store.Cond) (string, error) {
+		return p.Put(ctx, name, body(content), c)
+	}
+	for _, c := range []store.Cond{{}, {IfAbsent: true, IfVersion: "x"}} {
+		if _, err := replace("d/a.jsonl", "x\n", c); err == nil {
+			t.Errorf("a Put with the condition %+v succeeded", c)
+		}
+	}
+	_, err := replace("d/a.jsonl", "x\n", store.Cond{IfVersion: "none"})
+	wantErr(t, "Put if a version, of nothing", err, store.ErrChanged)
+	wantMissing(t, h, "d/a.jsonl")
+
+	one := put(t, h, "d/a.jsonl", "one\n")
+	wantBytes(t, h, "d/a.jsonl", []byte("one\n"))
+	_, err = replace("d/a.jsonl", "other\n", store.Cond{IfAbsent: true})
+	wantErr(t, "Put if absent, of what is there", err, store.ErrChanged)
+	two, err := replace("d/a.jsonl", "two\n", store.Cond{IfVersion: one})
+	must(t, err)
+	_, err = replace("d/a.jsonl", "three\n", store.Cond{IfVersion: one})
+	wantErr(t, "Put if an old version", err, store.ErrChanged)
+	wantBytes(t, h, "d/a.jsonl", []byte("two\n"))
+	if i := info(t, h, "d/a.jsonl"); i.Version != two {
+		t.Errorf("Put returned version %s, Open says %s", two, i.Version)
+	}
+	put(t, h, "plain.json", "{}")
+	wantBytes(t, h, "plain.json", []byte("{}"))
+}
+
+// testNotPut puts b, which has to fail with want, where there is nothing and in
+// place of a log, and looks for traces.
+func testNotPut(t testing.TB, h Harness, what string, b func() (context.Context, store.Body), want error) {
+	t.Helper()
+	p, _ := store.As[store.Putter](h.Store)
+	put(t, h, what+"/old.jsonl", "old\n")
+	old := info(t, h, what+"/old.jsonl")
+	for name, c := range map[string]store.Cond{"new.jsonl": {IfAbsent: true}, "old.jsonl": {IfVersion: old.Version}} {
+		ctx, body := b()
+		_, err := p.Put(ctx, what+"/"+name, body, c)
+		wantErr(t, what+"/"+name, err, want)
+	}
+	wantNames(t, h, what, what+"/old.jsonl")
+	wantMissing(t, h, what+"/new.jsonl")
+	wantBytes(t, h, what+"/old.jsonl", []byte("old\n"))
+	if i := info(t, h, what+"/old.jsonl"); i.Version != old.Version {
+		t.Errorf("%s: the version changed", what)
+	}
+}
+
+func testPutChangedBody(t testing.TB, h Harness) {
+	good := lines(5, 10_000)
+	for what, content := range map[string][]byte{
+		"shorter": good[:len(good)-1],
+		"longer":  append(slices.Clone(good), 'x'),
+		"other":   append(slices.Clone(good[:len(good)-2]), 'x', '\n'),
+		"empty":   nil,
+	} {
+		testNotPut(t, h, what, func() (context.Context, store.Body) {
+			b := store.BytesBody(good, time.Time{})
+			b.Open = store.BytesBody(content, time.Time{}).Open
+			return ctx, b
+		}, store.ErrChanged)
+	}
+}
+
+func testPutFailingBody(t testing.TB, h Harness) {
+	content := lines(5, 10_000)
+	for _, failure := range []error{errors.New("disk on fire"), fmt.Errorf("line cut: %w", io.ErrUnexpectedEOF)} {
+		for what, at := range map[string]int{"at Open": -1, "midway": len(content) / 2, "at the end": len(content)} {
+			opened := 0
+			testNotPut(t, h, fmt.Sprintf("%.4s/%s", failure, what), func() (context.Context, store.Body) {
+				b := store.BytesBody(content, time.Time{})
+				opened = 0
+				b.Open = func() (io.ReadCloser, error) {
+					if opened++; opened > 1 {
+						t.Errorf("%s: the body is opened again", what)
+					}
+					if at < 0 {
+						return nil, failure
+					}
+					return &trap{Reader: bytes.NewReader(content), at: at, spring: func() error { return failure }}, nil
+				}
+				return ctx, b
+			}, failure)
+		}
+	}
+}
+
+func testPutCancelled(t testing.TB, h Harness) {
+	content := lines(5, 10_000)
+	for what, at := range map[string]int{"at once": 0, "midway": len(content) / 2, "at the end": len(content)} {
+		testNotPut(t, h, what, func() (context.Context, store.Body) {
+			cancelled, cancel := context.WithCancel(ctx)
+			t.Cleanup(cancel)
+			b := store.BytesBody(content, time.Time{})
+			b.Open = func() (io.ReadCloser, error) {
+				return &trap{Reader: bytes.NewReader(content), at: at, spring: func() error { cancel(); return nil }}, nil
+			}
+			return cancelled, b
+		}, context.Canceled)
+	}
+}
+
+// A trap is a body that springs once at least at bytes were read of it.
+type trap struct {
+	*bytes.Reader
+	at     int
+	spring func() error
+}
+
+func (r *trap) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p[:min(len(p), 64<<10)])
+	if int(r.Size())-r.Len() >= r.at {
+		if failure := r.spring(); failure != nil {
+			err = failure
+		}
+	}
+	return n, err
+}
+func (r *trap) WriteTo(io.Writer) (int64, error) { panic("only Read is to be used") }
+func (r *trap) Close() error                     { return nil }
+
+func testPutOneWins(t testing.TB, h Harness) {
+	const writers = 8
+	var (
+		wg     sync.WaitGroup
+		stores = h.all()
+		won    [writers]bool
+	)
+	for i := range writers {
+		wg.Go(func() {
+			p, _ := store.As[store.Putter](stores[i%len(stores)])
+			_, err := p.Put(ctx, "a.jsonl", store.BytesBody(lines(uint64(i), 100), time.Time{}), store.Cond{IfAbsent: true})
+			won[i] = err == nil
+			if err != nil && !errors.Is(err, store.ErrChanged) && !errors.Is(err, store.ErrBusy) {
+				t.Errorf("writer %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	winner := slices.Index(won[:], true)
+	if winner < 0 || slices.Contains(won[winner+1:], true) {
+		t.Fatalf("who put it: %v", won)
+	}
+	wantBytes(t, h, "a.jsonl", lines(uint64(winner), 100))
+}
+
+func testPutBody(t testing.TB, h Harness) {
+	p, _ := store.As[store.Putter](h.Store)
+	content := lines(6, 10_000)
+	b := store.BytesBody(content, time.Time{})
+	var isOpen int
+	b.Open = func() (io.ReadCloser, error) {
+		if isOpen++; isOpen > 1 {
+			t.Errorf("the body is opened while it is read")
+		}
+		return &counted{bytes.NewReader(content), &isOpen}, nil
+	}
+	closed := func(after string) {
+		t.Helper()
+		if isOpen != 0 {
+			t.Errorf("after %s: %d readers of the body are open", after, isOpen)
+		}
+	}
+	_, err := p.Put(ctx, "a.jsonl", b, store.Cond{IfAbsent: true})
+	must(t, err)
+	closed("Put")
+	_, err = p.Put(ctx, "a.jsonl", b, store.Cond{IfAbsent: true})
+	wantErr(t, "Put of a name that is taken", err, store.ErrChanged)
+	closed("a refused Put")
+	_, err = p.Put(ctx, "b.jsonl", b, store.Cond{IfAbsent: true})
+	must(t, err)
+	closed("Put of the same body")
+
+	// Of the same store, which has to read it while it writes.
+	f := open(t, h, "a.jsonl")
+	copied := store.FileBody(ctx, f, b.Size, b.SHA256)
+	for _, name := range []string{"c.jsonl", "d.txt"} {
+		_, err = p.Put(ctx, name, copied, store.Cond{IfAbsent: true})
+		must(t, err)
+	}
+	for _, name := range []string{"a.jsonl", "b.jsonl", "c.jsonl", "d.txt"} {
+		wantBytes(t, h, name, content)
+	}
+}
+
+// A counted reader is open until it is closed, once.
+type counted struct {
+	io.Reader
+	isOpen *int
+}
+
+func (r *counted) Close() error { *r.isOpen--; return nil }
+
+func testPutModTime(t testing.TB, h Harness) {
+	p, _ := store.As[store.Putter](h.Store)
+	want := time.Date(2025, 3, 4, 5, 6, 7, 123456700, time.UTC)
+	_, err := p.Put(ctx, "a.jsonl", store.BytesBody([]byte("x\n"), want), store.Cond{IfAbsent: true})
+	must(t, err)
+	if got := info(t, h, "a.jsonl").ModTime; !got.Equal(want) {
+		t.Errorf("ModTime = %v, want %v", got, want)
+	}
+}
+
+func testRemoveConditions(t testing.TB, h Harness) {
+	r, _ := store.As[store.Remover](h.Store)
+	wantErr(t, "Remove of nothing", r.Remove(ctx, "a.jsonl", "x"), fs.ErrNotExist)
+	write(t, h, "a.jsonl", []byte("one\n"))
+	write(t, h, "b.jsonl", []byte("two\n"))
+	version := info(t, h, "a.jsonl").Version
+	wantErr(t, "Remove of another version", r.Remove(ctx, "a.jsonl", "x"), store.ErrChanged)
+	wantErr(t, "Remove of no version", r.Remove(ctx, "a.jsonl", ""), store.ErrChanged)
+	wantBytes(t, h, "a.jsonl", []byte("one\n"))
+	must(t, r.Remove(ctx, "a.jsonl", version))
+	wantMissing(t, h, "a.jsonl")
+	wantErr(t, "a second Remove", r.Remove(ctx, "a.jsonl", version), fs.ErrNotExist)
+	wantBytes(t, h, "b.jsonl", []byte("two\n"))
+	wantNames(t, h, ".", "b.jsonl")
+}
+
+func testLockExcludes(t testing.TB, h Harness) {
+	lock := func(s Store, name string) (func() error, error) {
+		k, _ := store.As[store.Locker](s)
+		return k.Lock(ctx, name)
+	}
+	for _, s := range h.all() {
+		unlock, err := lock(s, "d/a.jsonl")
+		must(t, err)
+		for _, s := range h.all() {
+			_, err = lock(s, "d/a.jsonl")
+			wantErr(t, "a second Lock", err, store.ErrBusy)
+			_, err = s.Create(ctx, "d/a.jsonl")
+			wantErr(t, "Create of a locked name", err, store.ErrBusy)
+			other, err := lock(s, "d/b.jsonl")
+			must(t, err)
+			must(t, other())
+		}
+		must(t, unlock())
+	}
+	l := create(t, h, "d/a.jsonl")
+	for _, s := range h.all() {
+		_, err := lock(s, "d/a.jsonl")
+		wantErr(t, "Lock of a log with a writer", err, store.ErrBusy)
+	}
+	must(t, l.Close())
+	unlock, err := lock(h.Store, "d/a.jsonl")
+	must(t, err)
+	must(t, unlock())
+}
