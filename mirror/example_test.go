@@ -88,7 +88,7 @@ func ExampleNewSink() {
 		Mirror: m, Origin: "my-laptop",
 		Each: func(o mirror.Outcome) { fmt.Println(o.Action, o.Err) },
 	})
-	r, err := recorder.New(sink, recorder.Meta{Cwd: "/work", Originator: "my_agent", CLIVersion: "1.0.0"}, nil)
+	r, err := recorder.New(sink, recorder.Meta{Cwd: "/home/me/app", Originator: "my_agent", CLIVersion: "1.0.0"}, nil)
 	check(err)
 	check(r.Record(ctx, codec.Item{
 		Type: codec.TypeEventMsg, Payload: []byte(`{"type":"user_message","message":"hello"}`),

@@ -75,7 +75,7 @@ func demoSteps() []demoStep {
 			stdin: demoItems,
 			args: []string{
 				"record", "--meta", "id=" + demoID, "--meta", "timestamp=" + demoStart,
-				"--meta", "cwd=/work/demo", "--meta", "cli_version=demo", "--meta", "model_provider=none",
+				"--meta", "cwd=/home/me/app", "--meta", "cli_version=demo", "--meta", "model_provider=none",
 			},
 		},
 		{about: "It goes to the mirror, compressed: by default a directory; --mirror s3://… is the same.", args: []string{"push", "--idle", "0s"}},
