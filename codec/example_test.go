@@ -64,6 +64,80 @@ func ExampleLines() {
 	// 4 "{\"torn" false
 }
 
+func ExampleRecords() {
+	damaged := "{\"timestamp\":\"2026-11-20T08:41:45.701Z\",\"type\":\"event_m" + session[strings.Index(session, "\n")+1:] + "\x00\x00"
+	for rec, err := range codec.Records(strings.NewReader(damaged), 0) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if rec.Err != nil {
+			fmt.Printf("line %d, byte %d, length %d: %v\n", rec.Line, rec.Offset, rec.Length, rec.Err)
+			continue
+		}
+		fmt.Printf("line %d, byte %d: %s\n", rec.Line, rec.Offset, rec.Item.Type)
+	}
+	// Output:
+	// line 1, byte 0, length 55: cut off
+	// line 1, byte 55: turn_context
+	// line 2, byte 162: event_msg
+	// line 3, byte 281: event_msg
+	// line 4, byte 394, length 2: NUL bytes
+}
+
+func ExampleRecordsBackward() {
+	for rec, err := range codec.RecordsBackward(strings.NewReader(session), int64(len(session)), 0) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		payload, _ := rec.Item.Decode()
+		if m, ok := payload.(*codec.EventUserMessage); ok {
+			fmt.Printf("line %d from the end: %s\n", -rec.Line, m.Message)
+			break
+		}
+	}
+	// Output:
+	// line 2 from the end: fix the test
+}
+
+func ExampleItem_Decode() {
+	it, err := codec.DecodeItem([]byte(`{"timestamp":"2026-11-20T08:41:45.701Z","type":"response_item","payload":{"type":"function_call","name":"shell","call_id":"call_1"}}`))
+	if err != nil {
+		log.Fatal(err)
+	}
+	payload, err := it.Decode()
+	if err != nil {
+		log.Fatal(err)
+	}
+	switch p := payload.(type) {
+	case *codec.FunctionCall:
+		fmt.Println(p.Name, p.CallID)
+	case *codec.Unknown:
+		fmt.Println(p.Type, len(p.Raw), "bytes")
+	}
+	// Output:
+	// shell call_1
+}
+
+func ExampleUpdate() {
+	line := []byte(`{"timestamp":"…","type":"session_meta","payload":{"git": {"branch": "main", "new": 1e2}, "id":"\u0061"}}`)
+	it, err := codec.DecodeItem(line)
+	if err != nil {
+		log.Fatal(err)
+	}
+	payload, err := it.Decode()
+	if err != nil {
+		log.Fatal(err)
+	}
+	payload.(*codec.SessionMeta).Git.Branch = "fix"
+	line, err = codec.Update(line, payload)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s\n", line)
+	// Output:
+	// {"timestamp":"…","type":"session_meta","payload":{"git": {"branch": "fix", "new": 1e2}, "id":"\u0061"}}
+}
+
 func ExampleDecodeItem() {
 	for line, err := range codec.Lines(strings.NewReader(session)) {
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -22,9 +23,9 @@ import (
 // a clean end.
 type frameReader struct {
 	r      *bufio.Reader
-	pos    int64  // in the stored file, of the next byte
-	sum    uint32 // CRC-32C of the data frames so far
-	dec    *zstd.Decoder
+	pos    int64         // in the stored file, of the next byte
+	sum    uint32        // CRC-32C of the data frames so far
+	dec    *zstd.Decoder // of foreign frames; nil before the first
 	frame  frame
 	blocks blockReader
 }
@@ -36,22 +37,20 @@ type frame struct {
 }
 
 func newFrameReader(r io.Reader, pos int64) *frameReader {
-	return &frameReader{
-		r:   bufio.NewReaderSize(r, 16<<10),
-		pos: pos,
-		dec: decoderPool.Get().(*zstd.Decoder),
-	}
+	return &frameReader{r: bufio.NewReaderSize(r, 16<<10), pos: pos}
 }
 
 // close gives back the decoder; the frameReader must not be used any more.
 func (r *frameReader) close() {
-	_ = r.dec.Reset(nil) // drops the reference to r; cannot fail
-	decoderPool.Put(r.dec)
-	r.dec = nil
+	if r.dec != nil {
+		_ = r.dec.Reset(nil) // drops the reference to r; cannot fail
+		decoderPool.Put(r.dec)
+		r.dec = nil
+	}
 }
 
-// decoderPool has decoders for one stream each. Their memory is that of a
-// frame's window: 4 MiB for a frame of ours, at most foreignWindow for others.
+// decoderPool has decoders for one stream or frame each. Their memory is that of
+// the window of a foreign frame, at most foreignWindow.
 var decoderPool = sync.Pool{New: func() any {
 	dec, err := zstd.NewReader(nil,
 		zstd.WithDecoderConcurrency(1),
@@ -68,8 +67,8 @@ var decoderPool = sync.Pool{New: func() any {
 const foreignWindow = 128 << 20
 
 // next moves to the next frame. Of a data frame it has read nothing but the
-// header, and Read must be called until its io.EOF before the next next; a
-// skippable frame is read. io.EOF is a clean end.
+// header: before the next next, stored must be called if it isOurs, else Read
+// until its io.EOF. A skippable frame is read. io.EOF is a clean end.
 func (r *frameReader) next() (frame, error) {
 	r.frame = frame{start: r.pos}
 	f := &r.frame
@@ -86,10 +85,13 @@ func (r *frameReader) next() (frame, error) {
 		return *f, r.skip()
 	}
 	r.blocks = blockReader{r: r, left: f.HeaderSize}
-	if err := r.dec.Reset(&r.blocks); err != nil {
-		return *f, err
+	if f.isOurs() {
+		return *f, nil
 	}
-	return *f, nil
+	if r.dec == nil {
+		r.dec = decoderPool.Get().(*zstd.Decoder)
+	}
+	return *f, r.dec.Reset(&r.blocks)
 }
 
 func (r *frameReader) cutOff() error {
@@ -138,18 +140,111 @@ func (f *frame) isOurs() bool {
 	return !f.Skippable && f.SingleSegment && f.FrameContentSize <= frameMax && f.HasCheckSum
 }
 
-// content returns the whole content of a data frame that isOurs, checked. It
-// overwrites buf if that is large enough.
-func (r *frameReader) content(buf []byte) ([]byte, error) {
-	buf = slices.Grow(buf[:0], int(r.frame.FrameContentSize))[:r.frame.FrameContentSize]
-	if _, err := io.ReadFull(r, buf); err != nil {
-		return nil, err
+// storedMax is more than a frame of ours takes if its content cannot be compressed.
+const storedMax = frameMax + 64<<10
+
+// stored returns the stored bytes of a data frame that isOurs. It overwrites buf
+// if that is large enough.
+func (r *frameReader) stored(buf []byte) ([]byte, error) {
+	buf = buf[:0]
+	for {
+		if len(buf) == cap(buf) {
+			buf = slices.Grow(buf, max(int(r.frame.FrameContentSize)/4, 4<<10))
+		}
+		n, err := r.blocks.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case err == io.EOF:
+			return buf, nil
+		case err != nil:
+			return buf, err
+		case len(buf) > storedMax:
+			return buf, corrupt(r.frame.start, "this frame is longer than its content")
+		}
 	}
-	// The checksum is looked at when there is no more content.
-	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
-		return nil, err
+}
+
+// A decodeAhead decodes frames of ours in their order and some at the same time.
+// Only decoding is concurrent: frames are read when next is called, and nothing
+// has to be stopped when it is not called any more.
+type decodeAhead struct {
+	frames *frameReader
+	width  int         // how many to decode at the same time
+	jobs   []*frameJob // in flight
+	spare  *frameJob   // the one before, whose buffers are free now
+	held   *frameJob   // the first frame that is not ours, or the failure: after jobs
+}
+
+// maxAhead bounds the memory: each frame has up to 4 MiB, stored and decoded.
+const maxAhead = 4
+
+// A frameJob is a frame and, if that is ours, its content.
+type frameJob struct {
+	frame   frame
+	stored  []byte
+	content []byte
+	err     error
+	done    chan struct{}
+}
+
+// next returns the next frame, as frameReader.next does; of a frame of ours it has
+// the content, checked, until the next next. It reads no frame behind those with
+// the next n plain bytes; n < 0 is any number. The first frame comes alone, since
+// many readers want no more, and then more and more are decoded ahead.
+func (a *decodeAhead) next(n int64) *frameJob {
+	width := max(a.width, 1)
+	a.width = min(2*width, maxAhead, runtime.GOMAXPROCS(0))
+	inFlight := int64(0)
+	for _, j := range a.jobs {
+		inFlight += int64(j.frame.FrameContentSize)
 	}
-	return buf, nil
+	for a.held == nil && len(a.jobs) < width && (len(a.jobs) == 0 || n < 0 || inFlight < n) {
+		j := a.read()
+		if j.err != nil || !j.frame.isOurs() {
+			a.held = j
+			break
+		}
+		inFlight += int64(j.frame.FrameContentSize)
+		a.jobs = append(a.jobs, j)
+		if width == 1 {
+			j.decode()
+		} else {
+			go j.decode()
+		}
+	}
+	if len(a.jobs) == 0 {
+		j := a.held
+		a.held = nil
+		return j
+	}
+	j := a.jobs[0]
+	a.jobs = append(a.jobs[:0], a.jobs[1:]...)
+	<-j.done
+	a.spare = j
+	return j
+}
+
+// read reads the next frame.
+func (a *decodeAhead) read() *frameJob {
+	j := a.spare
+	if a.spare = nil; j == nil {
+		j = new(frameJob)
+	}
+	j.done = make(chan struct{})
+	if j.frame, j.err = a.frames.next(); j.err == nil && j.frame.isOurs() {
+		j.stored, j.err = a.frames.stored(j.stored)
+	}
+	return j
+}
+
+func (j *frameJob) decode() {
+	defer close(j.done)
+	dec := decoderPool.Get().(*zstd.Decoder)
+	defer decoderPool.Put(dec)
+	j.content = slices.Grow(j.content[:0], int(j.frame.FrameContentSize))
+	if j.content, j.err = dec.DecodeAll(j.stored, j.content); j.err != nil {
+		j.err = corrupt(j.frame.start, "this frame does not decode: %v", j.err)
+	}
 }
 
 // A blockReader reads the stored bytes of one data frame and ends where it ends.

@@ -1,10 +1,11 @@
 package codec
 
 import (
-	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -44,17 +45,6 @@ type Head struct {
 	Problems []Problem
 }
 
-// Git is the state of the repository in which the session began.
-type Git struct{ Commit, Branch, Origin string }
-
-// A Base is the prefix of another rollout that a paginated fork or revert begins
-// with, by reference (Codex: history_base).
-type Base struct {
-	Rollout string // id of the other rollout, not of its session; empty: no base
-	Ordinal uint64 // the prefix ends in front of this ordinal
-	Offset  int64  // and is this many plain bytes long
-}
-
 // A Problem is a place in a rollout that a reader has to skip or should know
 // about. It never quotes contents.
 type Problem struct {
@@ -80,8 +70,9 @@ const (
 //
 //   - the message of an event user_message (G1);
 //   - the text of a completed UserMessage item (G2);
-//   - a bare message of the role user (G0) that is not a wrapper: text that Codex
-//     put there, such as <environment_context> or the instructions from AGENTS.md.
+//   - a bare message of the role user (G0) that Codex did not put there (see
+//     [Injected]);
+//   - the item of a plain event user_message.
 //
 // If there is none of them, the first response item that is such a message
 // counts; Codex 0.169 does not list these sessions. What stands in front of "##
@@ -107,9 +98,10 @@ func ReadHead(r io.Reader) (Head, error) {
 // A headScanner takes the lines of a rollout one by one.
 type headScanner struct {
 	head     Head
-	items    int    // decoded lines
-	found    bool   // the first user message
-	fallback string // the first user message among response items
+	records  []Record // of one line
+	items    int      // decoded lines
+	found    bool     // the first user message
+	fallback string   // the first user message among response items
 }
 
 func newHeadScanner() *headScanner { return new(headScanner) }
@@ -120,37 +112,41 @@ func (s *headScanner) add(line Line) (done bool) {
 	if line.Ended {
 		s.head.End++
 	}
-	text := bytes.TrimSpace(line.Bytes)
-	if len(text) == 0 {
+	s.records = appendRecords(s.records[:0], line, int64(len(line.Bytes)), 0)
+	for _, rec := range s.records {
+		done = s.record(rec) || done
+	}
+	return done
+}
+
+func (s *headScanner) record(rec Record) (done bool) {
+	if rec.Err == ErrBlank {
 		return false
 	}
-	if !utf8.Valid(text) {
-		s.problem(line, errNotUTF8.Error())
+	if !utf8.Valid(rec.Bytes) {
+		s.problem(rec, errNotUTF8)
 	}
-	it, bare, err := decodeItem(text)
-	if err != nil {
-		if errors.Is(err, errNotJSON) && !line.Ended {
-			err = errors.New("a line cut off at the end of the file")
-		}
-		s.problem(line, err.Error())
+	if rec.Err != nil && rec.Err != errNoTimestamp {
+		s.problem(rec, rec.Err)
 		return s.found
 	}
+	it := rec.Item
 	if s.found {
-		s.turnContext(line, it)
+		s.turnContext(rec)
 		return true
 	}
 	s.items++
 	var message string
 	switch it.Type {
 	case TypeSessionMeta:
-		s.sessionMeta(line, it)
+		s.sessionMeta(rec)
 	case TypeTurnContext:
-		s.turnContext(line, it)
-	case TypeEventMsg:
-		message = eventText(it.Payload)
+		s.turnContext(rec)
+	case TypeEventMsg, TypeUserMessage:
+		message = userText(it)
 	case TypeResponseItem:
-		m := messageText(it.Payload)
-		if bare {
+		m := userText(it)
+		if rec.bare {
 			message = m
 		} else if s.fallback == "" {
 			s.fallback = m
@@ -161,7 +157,7 @@ func (s *headScanner) add(line Line) (done bool) {
 	}
 	s.found = true
 	s.head.FirstUserMessage = message
-	return bare || s.head.Model != ""
+	return rec.bare || s.head.Model != ""
 }
 
 // finish returns the head of the lines so far.
@@ -178,66 +174,50 @@ func (s *headScanner) finish() Head {
 	return h
 }
 
-func (s *headScanner) problem(line Line, reason string) {
+func (s *headScanner) problem(rec Record, err error) {
 	if len(s.head.Problems) < maxProblems-1 { // finish may add one
-		p := Problem{Offset: line.Offset, Length: int64(len(line.Bytes)), Reason: reason}
+		p := Problem{Offset: rec.Offset, Length: rec.Length, Reason: err.Error()}
 		s.head.Problems = append(s.head.Problems, p)
 	}
 }
 
-// decode decodes payload into v. Members of the wrong type are a Problem and stay
-// zero.
-func (s *headScanner) decode(line Line, payload json.RawMessage, v any) {
-	if err := json.Unmarshal(payload, v); err != nil {
-		s.problem(line, "a member of an unexpected type")
+// decode decodes a payload. Members of the wrong type are a Problem and stay zero.
+func decode[T any](s *headScanner, rec Record) (v T) {
+	if err := unmarshal(rec.Item.Payload, &v); err != nil {
+		s.problem(rec, err)
 	}
+	return v
 }
 
-func (s *headScanner) sessionMeta(line Line, it Item) {
+var (
+	errLateMeta  = errors.New("session_meta is not the first item")
+	errStartTime = errors.New("session_meta without a valid timestamp")
+)
+
+func (s *headScanner) sessionMeta(rec Record) {
 	if s.head.HasMeta {
 		return
 	}
 	if s.items > 1 {
-		s.problem(line, "session_meta is not the first item")
+		s.problem(rec, errLateMeta)
 	}
-	var m struct {
-		ID             string
-		Timestamp      string
-		Cwd            string
-		Originator     string
-		CLIVersion     string          `json:"cli_version"`
-		Source         json.RawMessage `json:"source"`
-		Provider       string          `json:"model_provider"`
-		ForkedFromID   string          `json:"forked_from_id"`
-		ParentThreadID string          `json:"parent_thread_id"`
-		HistoryMode    string          `json:"history_mode"`
-		HistoryBase    struct {
-			Rollout string `json:"thread_id"`
-			Ordinal uint64 `json:"end_ordinal_exclusive"`
-			Offset  int64  `json:"end_byte_offset"`
-		} `json:"history_base"`
-		Git struct {
-			Commit string `json:"commit_hash"`
-			Branch string `json:"branch"`
-			Origin string `json:"repository_url"`
-		} `json:"git"`
-	}
-	s.decode(line, it.Payload, &m)
+	m := decode[SessionMeta](s, rec)
 	h := &s.head
 	h.HasMeta = true
 	h.ID, h.Cwd, h.Originator, h.CLIVersion = m.ID, m.Cwd, m.Originator, m.CLIVersion
-	h.Provider, h.HistoryMode = m.Provider, m.HistoryMode
-	h.Base, h.Git = Base(m.HistoryBase), Git(m.Git)
+	h.Provider, h.HistoryMode = m.ModelProvider, m.HistoryMode
+	if m.HistoryBase != nil {
+		h.Base = *m.HistoryBase
+	}
+	if m.Git != nil {
+		h.Git = *m.Git
+	}
 	var spawner string
 	h.Source, spawner = sourceText(m.Source)
-	for _, id := range []string{m.ForkedFromID, m.ParentThreadID, spawner} {
-		if h.ParentID == "" {
-			h.ParentID = id
-		}
-	}
+	h.ParentID = cmp.Or(m.ForkedFromID, m.ParentThreadID, spawner)
 	start, err := time.Parse(time.RFC3339, m.Timestamp)
 	if err != nil {
-		s.problem(line, "session_meta without a valid timestamp")
+		s.problem(rec, errStartTime)
 		return
 	}
 	h.StartTime = start.UTC()
@@ -246,11 +226,11 @@ func (s *headScanner) sessionMeta(line Line, it Item) {
 // sourceText returns a source as one string and, of a spawned subagent, the
 // session that spawned it.
 func sourceText(source json.RawMessage) (text, spawner string) {
-	if json.Unmarshal(source, &text) == nil {
+	if text, ok := unquote(source); ok {
 		return text, ""
 	}
 	var object map[string]json.RawMessage
-	if json.Unmarshal(source, &object) != nil || len(object) != 1 {
+	if unmarshal(source, &object) != nil || len(object) != 1 {
 		return "", ""
 	}
 	for kind, inner := range object {
@@ -260,9 +240,11 @@ func sourceText(source json.RawMessage) (text, spawner string) {
 			} `json:"thread_spawn"`
 			Other string `json:"other"`
 		}
+		var isText bool
+		text, isText = unquote(inner)
 		switch {
-		case json.Unmarshal(inner, &text) == nil:
-		case json.Unmarshal(inner, &spawn) != nil:
+		case isText:
+		case unmarshal(inner, &spawn) != nil:
 		case spawn.Spawn != nil:
 			text, spawner = "thread_spawn", spawn.Spawn.Parent
 		default:
@@ -273,75 +255,74 @@ func sourceText(source json.RawMessage) (text, spawner string) {
 	return text, spawner
 }
 
-func (s *headScanner) turnContext(line Line, it Item) {
-	if it.Type != TypeTurnContext || s.head.Model != "" {
-		return
+func (s *headScanner) turnContext(rec Record) {
+	if rec.Item.Type == TypeTurnContext && s.head.Model == "" {
+		s.head.Model = decode[TurnContext](s, rec).Model
 	}
-	var context struct{ Model string }
-	s.decode(line, it.Payload, &context)
-	s.head.Model = context.Model
 }
 
-// An ignored is a JSON value that only counts.
-type ignored struct{}
-
-func (*ignored) UnmarshalJSON([]byte) error { return nil }
-
-// eventText returns the text of an event that is a user message, else "".
-func eventText(payload json.RawMessage) string {
-	var event struct {
-		Type        string
-		Message     string
-		Images      []ignored
-		LocalImages []ignored `json:"local_images"`
-		Audio       []ignored
-		LocalAudio  []ignored `json:"local_audio"`
-		Item        struct {
-			Type    string
-			Content []contentPart
+// userText returns the text of an item if that is a message that a person wrote,
+// else "". Members of other types than expected do not hide it.
+func userText(it Item) string {
+	payload, _ := it.Decode()
+	switch p := payload.(type) {
+	case *EventUserMessage:
+		return prompt(p.Message, len(p.Images)+len(p.LocalImages) > 0, len(p.Audio)+len(p.LocalAudio) > 0)
+	case *EventItemCompleted:
+		if tag(p.Item) == "UserMessage" {
+			item, _ := DecodeTurnItem(p.Item)
+			return contentText(item.(*TurnUserMessage).Content)
 		}
-	}
-	// An event whose type matches and a member of which does not is still shown.
-	_ = json.Unmarshal(payload, &event)
-	switch {
-	case event.Type == "user_message":
-		return prompt(event.Message, len(event.Images)+len(event.LocalImages) > 0, len(event.Audio)+len(event.LocalAudio) > 0)
-	case event.Type == "item_completed" && event.Item.Type == "UserMessage":
-		return contentText(event.Item.Content)
+	case *Message:
+		if p.Role == "user" {
+			return messageText(p.Content)
+		}
+	case *PlainMessage:
+		if it.Type == TypeUserMessage {
+			return p.text()
+		}
 	}
 	return ""
 }
 
-// messageText returns the text of a response item that is a message of the user,
-// and "" for other items and for wrappers.
-func messageText(payload json.RawMessage) string {
-	var item struct {
-		Type    string
-		Role    string
-		Content []contentPart
+// text returns what a plain message says, wherever it does.
+func (p *PlainMessage) text() string {
+	var parts []Part
+	if unmarshal(p.Content, &parts) == nil && len(parts) > 0 {
+		return contentText(parts)
 	}
-	_ = json.Unmarshal(payload, &item)
-	if item.Type != "message" || item.Role != "user" {
-		return ""
-	}
-	var parts []contentPart
-	for _, p := range item.Content {
-		text := strings.TrimSpace(p.Text)
-		for _, w := range wrappers {
-			if strings.HasPrefix(text, w) {
-				return ""
-			}
-		}
-		// Codex 0.98 and later name an image before and after it.
-		if isTag := strings.HasPrefix(text, "<image") && strings.HasSuffix(text, ">") || text == "</image>"; !isTag {
-			parts = append(parts, p)
-		}
-	}
-	return contentText(parts)
+	content, _ := unquote(p.Content)
+	return prompt(cmp.Or(p.Text, p.Message, content), false, false)
 }
 
-// wrappers are how messages begin that have the role user and are not a person's:
-// a selection of the fragments that Codex 0.20 to 0.169 writes.
+// messageText returns the text of a response item of the role user, "" for a
+// wrapper.
+func messageText(content []Part) string {
+	if slices.ContainsFunc(content, func(p Part) bool { return isWrapper(strings.TrimSpace(p.Text)) }) {
+		return ""
+	}
+	return contentText(slices.DeleteFunc(content, func(p Part) bool { return isImageTag(strings.TrimSpace(p.Text)) }))
+}
+
+// Injected reports whether a text is not a person's, though it stands in a message
+// of the role user: it begins as what Codex 0.20 to 0.169 puts there, such as
+// <environment_context> or the instructions from AGENTS.md, or names the image
+// that it stands in front of or behind.
+func Injected(text string) bool {
+	text = strings.TrimSpace(text)
+	return isWrapper(text) || isImageTag(text)
+}
+
+// isImageTag tells whether Codex 0.98 or later wrote text around an image.
+func isImageTag(text string) bool {
+	return strings.HasPrefix(text, "<image") && strings.HasSuffix(text, ">") || text == "</image>"
+}
+
+func isWrapper(text string) bool {
+	return slices.ContainsFunc(wrappers, func(w string) bool { return strings.HasPrefix(text, w) })
+}
+
+// wrappers are a selection of the fragments that Codex 0.20 to 0.169 writes.
 var wrappers = []string{
 	"# AGENTS.md instructions",
 	"<INSTRUCTIONS>",
@@ -360,12 +341,7 @@ var wrappers = []string{
 	"<user_shell_command>",
 }
 
-// A contentPart is a part of a message: of type input_text, input_image,
-// input_audio in response items, and text, image, local_image, audio, local_audio
-// in UserMessage items.
-type contentPart struct{ Type, Text string }
-
-func contentText(parts []contentPart) string {
+func contentText(parts []Part) string {
 	var text strings.Builder
 	var hasImage, hasAudio bool
 	for _, p := range parts {

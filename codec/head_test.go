@@ -174,12 +174,12 @@ func TestReadHead(t *testing.T) {
 			want: with(g1, func(h *Head) {
 				n := int64(len(g1Meta))
 				h.Problems = []Problem{
-					{0, 2, "not a JSON object"},
+					{0, 2, "NUL bytes"},
 					{3 + n, 4, "not valid JSON"},
 					{8 + n, 2, "not a JSON object"},
 					{11 + n, 9, "not valid UTF-8"},
 					{11 + n, 9, "an item without a type"},
-					{21 + n, int64(len(g1User) - 20), "a line cut off at the end of the file"},
+					{21 + n, int64(len(g1User) - 20), "cut off"},
 				}
 			}),
 		},
@@ -203,6 +203,21 @@ func TestReadHead(t *testing.T) {
 				{0, 94, "a member of an unexpected type"},
 				{0, 94, "session_meta without a valid timestamp"},
 			}},
+		},
+		{
+			name: "plain events",
+			in: `{"type":"session_meta","item":{"id":"x","timestamp":"2026-11-20T08:41:45Z"},"seq":0}` + "\n" +
+				`{"type":"assistant_message","item":{"text":"hello"},"seq":1}` + "\n" +
+				`{"type":"user_message","item":{"content":[{"type":"text","text":" fix it "}]},"seq":2}` + "\n",
+			want: Head{HasMeta: true, ID: "x", StartTime: at("2026-11-20T08:41:45Z"), FirstUserMessage: "fix it"},
+		},
+		{
+			name: "a glued line",
+			in:   g1Meta + g1Context[:30] + g1Context + g1User,
+			want: with(g1, func(h *Head) {
+				h.FirstUserMessage, h.Model = "fix the test", "gpt-5"
+				h.Problems = []Problem{{int64(len(g1Meta)), 30, "cut off"}}
+			}),
 		},
 		{name: "empty", in: "", want: Head{Problems: []Problem{{Reason: "an empty file"}}}},
 		{
@@ -252,6 +267,19 @@ func TestSource(t *testing.T) {
 
 // Codex hides a session whose first message comes after some 210 lines. We find
 // it, up to a limit in bytes.
+func TestInjected(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"\n<environment_context>\n  <cwd>/w</cwd>": true, "# AGENTS.md instructions for /w": true,
+		"<image name=[Image #1]>": true, " </image>": true,
+		"": false, "fix <image": false, "see <environment_context>": false, "# AGENTS": false,
+	} {
+		if got := Injected(text); got != want {
+			t.Errorf("Injected(%q) = %v", text, got)
+		}
+	}
+}
+
 func TestReadHeadLimit(t *testing.T) {
 	t.Parallel()
 	filler := strings.Repeat(g1Tokens, headLimit/len(g1Tokens)) // a bit less than the limit

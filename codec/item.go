@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strconv"
+	"time"
 	"unicode/utf8"
 )
 
@@ -17,15 +18,25 @@ const (
 	TypeEventMsg     = "event_msg"
 	TypeCompacted    = "compacted"
 	TypeState        = "state" // generation G0 only
+
+	// Plain events only, which have TypeSessionMeta, too.
+	TypeUserMessage      = "user_message"
+	TypeAssistantMessage = "assistant_message"
+	TypeToolCall         = "tool_call"
+	TypeToolResult       = "tool_result"
+	TypeSystem           = "system"
+	TypeError            = "error"
 )
 
 // knownStrings saves an allocation for each of these, keys and types.
 var knownStrings = func() map[string]string {
 	m := make(map[string]string)
 	for _, s := range []string{
-		"timestamp", "ordinal", "type", "payload", "metadata", "id", "record_type",
+		"timestamp", "ordinal", "type", "payload", "metadata", "id", "record_type", "item", "seq",
 		TypeSessionMeta, TypeTurnContext, TypeResponseItem, TypeEventMsg, TypeCompacted, TypeState,
-		"world_state", "token_usage_record",
+		TypeUserMessage, TypeAssistantMessage, TypeToolCall, TypeToolResult, TypeSystem, TypeError,
+		"world_state", "token_usage_record", "message", "reasoning", "function_call", "function_call_output",
+		"item_completed", "token_count", "user", "assistant", "input_text", "output_text", "summary_text",
 	} {
 		m[s] = s
 	}
@@ -38,13 +49,13 @@ type Item struct {
 	// with milliseconds, "2026-11-20T08:41:45.701Z". Empty in bare lines but the
 	// first.
 	Timestamp string
-	// Ordinal numbers the items of a paginated session (G2), with gaps; other
-	// sessions have none.
+	// Ordinal numbers the items of a paginated session (G2), with gaps, and plain
+	// events; other sessions have none.
 	Ordinal    uint64
 	HasOrdinal bool
 	Type       string
-	// Payload is any JSON value, valid but not interpreted. Of a bare line it is
-	// the whole object.
+	// Payload is any JSON value, valid but not interpreted: Decode does that. Of a
+	// bare line it is the whole object.
 	Payload json.RawMessage
 	// Metadata is what stands beside the payload of a response item since August
 	// 2026, nil if nothing.
@@ -53,18 +64,19 @@ type Item struct {
 
 // DecodeItem decodes one line, without its '\n'. Lines of 2025 without an envelope
 // (G0) get the type that they would have today: TypeSessionMeta for the first,
-// TypeState for {"record_type":"state"}, TypeResponseItem for the others. Unknown
-// types are not an error, unknown keys are dropped, and the last of equal keys
-// counts.
+// TypeState for {"record_type":"state"}, TypeResponseItem for the others. A plain
+// event, {"type":"tool_call","item":{…},"seq":3}, has its item as the payload and
+// its seq as the ordinal. Unknown types are not an error, unknown keys are dropped
+// ([Update] keeps them), and the last of equal keys counts.
 //
 // An error means that the line is not valid JSON or has not the shape of any
 // generation (Codex skips such lines too); it says why and never quotes the line.
 // Payload and Metadata are parts of line, not copies. Strings are made valid
 // UTF-8; Payload and Metadata are as they are.
 func DecodeItem(line []byte) (Item, error) {
-	it, bare, err := decodeItem(line)
-	if err == nil && !bare && it.Timestamp == "" {
-		err = errNoTimestamp
+	it, _, n, err := decodeItem(line)
+	if n > 0 && n < len(line) {
+		err = errNotJSON
 	}
 	if err != nil {
 		return Item{}, err
@@ -81,15 +93,17 @@ var (
 	errOrdinal     = errors.New("an item whose ordinal is not a number from 0")
 )
 
-// decodeItem also takes an envelope without a timestamp, which Codex lists and
-// does not load, and tells whether there is an envelope.
-func decodeItem(line []byte) (it Item, bare bool, err error) {
-	s := jsonScanner{b: line}
+// decodeItem decodes the object that b begins with. It returns where that ends,
+// white space behind it included, or 0 if there is none, and whether it has an
+// envelope of Codex's. With errNoTimestamp the item comes, too: Codex lists a
+// session whose first line has none, and does not load it.
+func decodeItem(b []byte) (it Item, enveloped bool, n int, err error) {
+	s := jsonScanner{b: b}
 	if s.skipSpace() != '{' {
-		return Item{}, false, errNotObject
+		return Item{}, false, 0, errNotObject
 	}
 	start := s.i
-	var timestamp, ordinal, typ, payload, metadata, id, recordType []byte
+	var timestamp, ordinal, typ, payload, metadata, id, recordType, item, seq []byte
 	ok := s.object(0, func(key, value []byte) {
 		name, _ := unquote(key)
 		switch name {
@@ -107,51 +121,74 @@ func decodeItem(line []byte) (it Item, bare bool, err error) {
 			id = value
 		case "record_type":
 			recordType = value
+		case "item":
+			item = value
+		case "seq":
+			seq = value
 		}
 	})
-	end := s.i
-	if s.skipSpace(); !ok || s.i < len(line) {
-		return Item{}, false, errNotJSON
+	if !ok {
+		return Item{}, false, 0, errNotJSON
 	}
+	it.Payload = b[start:s.i]
+	s.skipSpace()
+	n = s.i
 
 	it.Timestamp, _ = unquote(timestamp)
 	var hasType bool
 	it.Type, hasType = unquote(typ)
-	if payload != nil {
-		if !hasType {
-			return Item{}, false, errNoType
-		}
+	switch {
+	case payload != nil:
+		enveloped = true
 		it.Payload = payload
 		if !isNull(metadata) {
 			it.Metadata = metadata
 		}
-		if !isNull(ordinal) {
-			if it.Ordinal, err = strconv.ParseUint(string(ordinal), 10, 64); err != nil {
-				return Item{}, false, errOrdinal
-			}
-			it.HasOrdinal = true
+	case item != nil && hasType:
+		it.Payload, ordinal = item, seq
+	default:
+		it.Type, err = bareType(it, hasType, timestamp != nil, id, recordType)
+		if err != nil {
+			return Item{}, false, n, err
 		}
-		return it, false, nil
+		return it, false, n, nil
 	}
+	if !hasType {
+		return Item{}, false, n, errNoType
+	}
+	if !isNull(ordinal) {
+		if it.Ordinal, err = strconv.ParseUint(string(ordinal), 10, 64); err != nil {
+			return Item{}, false, n, errOrdinal
+		}
+		it.HasOrdinal = true
+	}
+	if enveloped && it.Timestamp == "" {
+		err = errNoTimestamp
+	}
+	return it, enveloped, n, err
+}
 
-	it.Payload = line[start:end]
+// bareType returns the type that a line without an envelope (G0) would have today.
+func bareType(it Item, hasType, hasTimestamp bool, id, recordType []byte) (string, error) {
 	_, hasID := unquote(id)
 	switch record, ok := unquote(recordType); {
 	case ok:
-		it.Type = record
-	case hasType && timestamp == nil:
-		it.Type = TypeResponseItem
+		return record, nil
+	case hasType && !hasTimestamp:
+		return TypeResponseItem, nil
 	case !hasType && hasID && it.Timestamp != "":
-		it.Type = TypeSessionMeta
+		return TypeSessionMeta, nil
 	case hasType:
-		return Item{}, false, errNoPayload
-	default:
-		return Item{}, false, errNoType
+		return "", errNoPayload
 	}
-	return it, true, nil
+	return "", errNoType
 }
 
 func isNull(value []byte) bool { return len(value) == 0 || value[0] == 'n' }
+
+// FormatTime writes a time as the timestamps in a session are: in UTC, to the
+// millisecond.
+func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // AppendItem appends it as one line, '\n' included, in the bytes that Codex would
 // write: an envelope with the keys in its order, no white space, nothing escaped

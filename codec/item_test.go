@@ -3,10 +3,10 @@ package codec
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestDecodeItem(t *testing.T) {
@@ -58,6 +58,13 @@ func TestDecodeItem(t *testing.T) {
 			line: `{"type":"message","id":null,"role":"user","content":[]}`,
 			want: Item{Type: TypeResponseItem, Payload: json.RawMessage(`{"type":"message","id":null,"role":"user","content":[]}`)},
 		},
+		{
+			name: "plain event",
+			line: `{"type":"tool_call","item":{"name":"x"},"seq":3}`,
+			want: Item{Type: TypeToolCall, Ordinal: 3, HasOrdinal: true, Payload: json.RawMessage(`{"name":"x"}`)},
+		},
+		{name: "a plain event with a text for its number", line: `{"type":"x","item":{},"seq":"1"}`, err: errOrdinal},
+		{name: "an item without a type", line: `{"item":{}}`, err: errNoType},
 		{name: "nothing", line: "", err: errNotObject},
 		{name: "an array", line: "[]", err: errNotObject},
 		{name: "NUL bytes", line: "\x00\x00", err: errNotObject},
@@ -122,6 +129,14 @@ func TestAppendItem(t *testing.T) {
 				t.Errorf("decoded and encoded again: %s, %v", again, err)
 			}
 		})
+	}
+}
+
+func TestFormatTime(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 20, 9, 41, 45, 7_999_999, time.FixedZone("", 3600))
+	if got := FormatTime(at); got != "2026-11-20T08:41:45.007Z" {
+		t.Errorf("got %s", got)
 	}
 }
 
@@ -203,36 +218,4 @@ func FuzzJSON(f *testing.F) {
 			t.Fatalf("%s becomes %+v, %v", line, back, err)
 		}
 	})
-}
-
-func BenchmarkDecodeItem(b *testing.B) {
-	for _, size := range []int{500, 20 << 10} {
-		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			text := strings.Repeat(`some output of a tool\n`, size/23)
-			line := []byte(`{"timestamp":"2026-11-20T08:41:45.701Z","ordinal":7,"type":"response_item","payload":{"type":"function_call_output","call_id":"call_1","output":"` + text + `"}}`)
-			b.SetBytes(int64(len(line)))
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := DecodeItem(line); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
-func BenchmarkAppendItem(b *testing.B) {
-	it := Item{
-		Timestamp: "2026-11-20T08:41:45.701Z", Type: TypeResponseItem,
-		Payload: json.RawMessage(`{"type":"function_call_output","call_id":"call_1","output":"` + strings.Repeat(`some output of a tool\n`, 20) + `"}`),
-	}
-	var buf []byte
-	b.ReportAllocs()
-	for b.Loop() {
-		var err error
-		if buf, err = AppendItem(buf[:0], it); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.SetBytes(int64(len(buf)))
 }

@@ -2,10 +2,8 @@ package codec
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"math/bits"
 	"strings"
-	"unicode/utf8"
 )
 
 // A jsonScanner walks over JSON text, checking it as encoding/json does (a fuzz
@@ -148,6 +146,9 @@ func (s *jsonScanner) oneOf(set string) bool {
 	return true
 }
 
+// unescaped is what a letter says behind a backslash; 0: nothing.
+var unescaped = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+
 func (s *jsonScanner) digits() bool {
 	start := s.i
 	for s.i < len(s.b) && '0' <= s.b[s.i] && s.b[s.i] <= '9' {
@@ -173,19 +174,25 @@ func (s *jsonScanner) str() bool {
 			return true
 		case '\\':
 			s.i++
-			if s.oneOf("u") {
-				for range 4 {
-					if !s.oneOf("0123456789abcdefABCDEF") {
-						return false
-					}
-				}
-			} else if !s.oneOf(`"\/bfnrt`) {
+			if s.i < len(s.b) && unescaped[s.b[s.i]] != 0 {
+				s.i++
+			} else if !s.oneOf("u") || !s.hex4() {
 				return false
 			}
 		default: // a control byte
 			return false
 		}
 	}
+}
+
+// hex4 goes past four hexadecimal digits.
+func (s *jsonScanner) hex4() bool {
+	for range 4 {
+		if !s.oneOf("0123456789abcdefABCDEF") {
+			return false
+		}
+	}
+	return true
 }
 
 // ordinary goes past bytes that mean nothing in a string: all but quotes,
@@ -205,24 +212,4 @@ func (s *jsonScanner) ordinary() {
 	for s.i < len(s.b) && s.b[s.i] >= 0x20 && s.b[s.i] != '"' && s.b[s.i] != '\\' {
 		s.i++
 	}
-}
-
-// unquote returns what a JSON string says, as valid UTF-8, and false when the
-// text, which is valid JSON or nothing, is not a string.
-func unquote(text []byte) (string, bool) {
-	if len(text) == 0 || text[0] != '"' {
-		return "", false
-	}
-	inner := text[1 : len(text)-1]
-	if name, ok := knownStrings[string(inner)]; ok {
-		return name, true
-	}
-	for _, c := range inner {
-		if c == '\\' || c >= utf8.RuneSelf {
-			var s string
-			err := json.Unmarshal(text, &s)
-			return s, err == nil
-		}
-	}
-	return string(inner), true
 }

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"io"
 	"iter"
@@ -19,40 +20,171 @@ type Line struct {
 	Ended bool
 }
 
-// Lines returns the lines of r, blank ones included. It can be ranged over once,
-// and may have read more of r than the lines it gave. A line may have any length;
-// memory is 64 KiB and at most about twice the longest line. An error of r ends
-// the iteration, with the offset of the line it fell in; what was read of that
-// line is dropped.
+// Lines returns the lines of r as they are, blank and damaged ones included. It
+// can be ranged over once, and may have read more of r than the lines it gave. A
+// line may have any length; memory is 64 KiB and at most about twice the longest
+// line. An error of r ends the iteration, with the offset of the line it fell in;
+// what was read of that line is dropped.
 func Lines(r io.Reader) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
-		br := bufio.NewReaderSize(r, 64<<10)
-		var spill []byte // a line longer than br's buffer, gathered
-		for offset := int64(0); ; {
-			part, err := br.ReadSlice('\n')
-			line := part
-			if err != nil || len(spill) > 0 {
-				spill = append(spill, part...)
-				line = spill
-			}
-			switch {
-			case errors.Is(err, bufio.ErrBufferFull):
-				continue
-			case err != nil && err != io.EOF:
-				yield(Line{Offset: offset}, err)
-				return
-			case err == io.EOF && len(line) == 0:
+		for s := newLineReader(r, 0); ; {
+			l, _, err := s.next()
+			if err == io.EOF || !yield(l, err) || err != nil {
 				return
 			}
-			l := Line{Offset: offset, Bytes: line, Ended: err == nil}
-			offset += int64(len(line))
-			if l.Ended {
-				l.Bytes = line[:len(line)-1]
-			}
-			if !yield(l, nil) || !l.Ended {
-				return
-			}
-			spill = spill[:0]
 		}
 	}
+}
+
+// A lineReader reads lines.
+type lineReader struct {
+	r      *bufio.Reader
+	offset int64
+	limit  int    // lines that are longer are not kept; <= 0: none
+	spill  []byte // a line longer than r's buffer, gathered
+	end    bool   // what follows has been written after the end was seen
+}
+
+func newLineReader(r io.Reader, limit int) *lineReader {
+	return &lineReader{r: bufio.NewReaderSize(r, chunkLen), limit: limit}
+}
+
+// chunkLen is how much is read at once.
+const chunkLen = 64 << 10
+
+// next returns the next line and its length. A line over the limit has no Bytes.
+// io.EOF is the end.
+func (s *lineReader) next() (l Line, length int64, err error) {
+	if s.end {
+		return Line{}, 0, io.EOF
+	}
+	l.Offset = s.offset
+	s.spill = s.spill[:0]
+	for {
+		part, err := s.r.ReadSlice('\n')
+		switch l.Ended = err == nil; {
+		case l.Ended:
+			s.offset++
+			part = part[:len(part)-1]
+		case err == io.EOF && length == 0 && len(part) == 0:
+			return Line{}, 0, io.EOF
+		case err != io.EOF && !errors.Is(err, bufio.ErrBufferFull):
+			return Line{Offset: l.Offset}, 0, err
+		}
+		tooLong := s.limit > 0 && length+int64(len(part)) > int64(s.limit)
+		length += int64(len(part))
+		l.Bytes = part
+		if length > int64(len(part)) || err != nil {
+			if !tooLong {
+				s.spill = append(s.spill, part...)
+			}
+			l.Bytes = s.spill
+		}
+		if tooLong {
+			l.Bytes = nil
+		}
+		if errors.Is(err, bufio.ErrBufferFull) {
+			continue
+		}
+		s.offset += length
+		s.end = !l.Ended
+		return l, length, nil
+	}
+}
+
+// skipNUL goes past NUL bytes, at the beginning of a line, and returns how many
+// there were. Such a run may be the hole of a sparse file, longer than memory.
+func (s *lineReader) skipNUL() int64 {
+	start := s.offset
+	for !s.end {
+		// What a failure leaves is seen by next.
+		_, err := s.r.Peek(1)
+		buffered, _ := s.r.Peek(s.r.Buffered())
+		n := leadingNUL(buffered)
+		_, _ = s.r.Discard(n)
+		s.offset += int64(n)
+		if err != nil || n < len(buffered) {
+			break
+		}
+	}
+	return s.offset - start
+}
+
+func leadingNUL(b []byte) int {
+	for i, c := range b {
+		if c != 0 {
+			return i
+		}
+	}
+	return len(b)
+}
+
+// A backwardReader reads lines from the end of a file to its beginning.
+type backwardReader struct {
+	r     io.ReaderAt
+	pos   int64 // what lies behind was read
+	limit int
+	room  []byte // memory for buf, which lies at its end
+	buf   []byte // what was read from pos on and not returned; ends with a line
+}
+
+// next returns the line in front, as lineReader's next does.
+func (s *backwardReader) next() (l Line, length int64, err error) {
+	if s.pos == 0 && len(s.buf) == 0 {
+		return Line{}, 0, io.EOF
+	}
+	if len(s.buf) == 0 {
+		if err := s.fill(); err != nil {
+			return Line{Offset: s.pos}, 0, err
+		}
+	}
+	if l.Ended = s.buf[len(s.buf)-1] == '\n'; l.Ended {
+		s.buf = s.buf[:len(s.buf)-1]
+	}
+	dropped := int64(0) // bytes of a line over the limit
+	for searched := 0; ; {
+		if i := bytes.LastIndexByte(s.buf[:len(s.buf)-searched], '\n'); i >= 0 {
+			l.Bytes = s.buf[i+1:]
+			s.buf = s.buf[:i+1]
+			break
+		}
+		if s.pos == 0 {
+			l.Bytes, s.buf = s.buf, nil
+			break
+		}
+		if s.limit > 0 && dropped+int64(len(s.buf)) > int64(s.limit) {
+			dropped += int64(len(s.buf))
+			s.buf = nil
+		}
+		searched = len(s.buf)
+		if err := s.fill(); err != nil {
+			return Line{Offset: s.pos}, 0, err
+		}
+	}
+	l.Offset = s.pos + int64(len(s.buf))
+	length = int64(len(l.Bytes)) + dropped
+	if s.limit > 0 && length > int64(s.limit) {
+		l.Bytes = nil
+	}
+	return l, length, nil
+}
+
+// fill reads what is in front of buf: as much as there is in buf, so that a long
+// line takes few reads, which may be requests, and is not copied often.
+func (s *backwardReader) fill() error {
+	n := int(min(s.pos, max(chunkLen, int64(len(s.buf)))))
+	if need := n + len(s.buf); need > len(s.room) {
+		s.room = make([]byte, max(need, 2*chunkLen))
+	}
+	buf := s.room[len(s.room)-n-len(s.buf):]
+	copy(buf[n:], s.buf)
+	if got, err := s.r.ReadAt(buf[:n], s.pos-int64(n)); got < n {
+		if err == nil || err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return err
+	}
+	s.pos -= int64(n)
+	s.buf = buf
+	return nil
 }

@@ -97,8 +97,9 @@ func (s *Sealed) Size(ctx context.Context) (int64, error) {
 // off < 0 counts from the end, and what lies outside of the file is left out. It
 // makes one fetch, of the frames needed, when the reader is first read; besides,
 // the index is fetched once, unless off is 0. A range that begins at 0 and ends
-// early takes only what it decodes from the fetched reader before closing it. ctx
-// must live as long as the reader.
+// early takes only what it decodes from the fetched reader before closing it. From
+// the second frame on up to four are decoded at the same time, no more than there
+// are processors, and none behind the range. ctx must live as long as the reader.
 //
 // The reader returns bytes of our frames only after their checksum has matched,
 // and io.EOF only when the range is complete by what the file says of itself;
@@ -153,6 +154,7 @@ func (s *Sealed) open(ctx context.Context, spans []span, off, n int64) *rangeRea
 		r.skip = off - spans[0].plain
 	}
 	r.frames = newFrameReader(src, src.pos)
+	r.ahead.frames = r.frames
 	return r
 }
 
@@ -313,13 +315,13 @@ func (r *source) Close() error {
 type rangeReader struct {
 	src    *source
 	frames *frameReader
+	ahead  decodeAhead
 	spans  []span // of the frames still to come, if the index is known
 	skip   int64  // plain bytes still to be dropped
 	left   int64  // plain bytes still to be returned; < 0: up to the end
 	count  int    // data frames seen
 	plain  int64  // their content
-	buf    []byte // room for a frame's content
-	ready  []byte // the part of buf to be returned
+	ready  []byte // the part of a frame's content to be returned
 	stream bool   // in a foreign frame
 	err    error
 }
@@ -363,7 +365,12 @@ func (r *rangeReader) next() error {
 	if r.left == 0 {
 		return io.EOF
 	}
-	f, err := r.frames.next()
+	want := r.left
+	if want > 0 {
+		want += r.skip
+	}
+	j := r.ahead.next(want)
+	f, err := j.frame, j.err
 	switch {
 	case err == io.EOF && (r.spans != nil || r.count == 0):
 		return corrupt(f.start, "a frame is missing here")
@@ -387,19 +394,16 @@ func (r *rangeReader) next() error {
 		r.stream = err == nil
 		return err
 	}
-	if r.buf, err = r.frames.content(r.buf); err != nil {
-		return err
-	}
-	r.plain += int64(len(r.buf))
+	r.plain += int64(len(j.content))
 	if r.spans != nil {
-		if int64(len(r.buf)) != r.spans[1].plain-r.spans[0].plain {
+		if int64(len(j.content)) != r.spans[1].plain-r.spans[0].plain {
 			return corrupt(f.start, "the seek table does not fit this frame")
 		}
 		r.spans = r.spans[1:]
 	}
-	dropped := min(r.skip, int64(len(r.buf)))
+	dropped := min(r.skip, int64(len(j.content)))
 	r.skip -= dropped
-	r.ready = r.buf[dropped:]
+	r.ready = j.content[dropped:]
 	if r.left >= 0 {
 		r.ready = r.ready[:min(int64(len(r.ready)), r.left)]
 		r.left -= int64(len(r.ready))
@@ -440,19 +444,20 @@ func (r *rangeReader) Close() error {
 // that the trailer says; the seek table has their sizes; and nothing follows.
 // Anything else, foreign files included, is ErrCorrupt, a newer format
 // errors.ErrUnsupported, and what r fails with comes back as it is. Memory is
-// that of one frame, at most 4 MiB, and the seek table.
+// that of a few frames, each at most 4 MiB, and the seek table.
 func VerifySealed(r io.Reader) (Trailer, error) {
 	frames := newFrameReader(r, 0)
 	defer frames.close()
 	var (
-		buf     []byte
+		ahead   = decodeAhead{frames: frames}
 		entries []tableEntry
 		got     Trailer
 		hash    = sha256.New()
 		open    bool // the last line has no '\n'
 	)
 	for {
-		f, err := frames.next()
+		j := ahead.next(-1)
+		f, err := j.frame, j.err
 		switch {
 		case err == io.EOF:
 			return Trailer{}, corrupt(f.start, "the file ends without a trailer")
@@ -467,16 +472,14 @@ func VerifySealed(r io.Reader) (Trailer, error) {
 		case !f.isOurs() || len(entries) == maxFrames:
 			return Trailer{}, corrupt(f.start, "a frame such as no sealed file has")
 		}
-		if buf, err = frames.content(buf); err != nil {
-			return Trailer{}, err
+		plain := j.content
+		hash.Write(plain)
+		got.Size += int64(len(plain))
+		got.Lines += int64(bytes.Count(plain, newline))
+		if len(plain) > 0 {
+			open = plain[len(plain)-1] != '\n'
 		}
-		hash.Write(buf)
-		got.Size += int64(len(buf))
-		got.Lines += int64(bytes.Count(buf, newline))
-		if len(buf) > 0 {
-			open = buf[len(buf)-1] != '\n'
-		}
-		entries = append(entries, tableEntry{uint32(frames.pos - f.start), uint32(len(buf))})
+		entries = append(entries, tableEntry{uint32(len(j.stored)), uint32(len(plain))})
 	}
 }
 

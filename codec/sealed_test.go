@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -153,6 +154,57 @@ func TestSealerCuts(t *testing.T) {
 			defer dec.Close()
 			if got, err := io.ReadAll(dec); err != nil || !bytes.Equal(got, plain) {
 				t.Errorf("a zstd decoder reads %d of %d bytes, %v", len(got), len(plain), err)
+			}
+		})
+	}
+}
+
+// The head of a session, however large that is, takes one request of 32 KiB if it
+// is a typical one, with long instructions, and never more than two.
+func TestHeadRequests(t *testing.T) {
+	t.Parallel()
+	const first = 32 << 10 // what a store reads when it opens a file
+	const huge = 1 << 30   // the session's stored size
+	rnd := rand.New(rand.NewPCG(3, 4))
+	words := make([]string, 400)
+	for i := range words {
+		words[i] = strconv.FormatUint(rnd.Uint64N(1<<30), 36)
+	}
+	instructions := func(n int) string {
+		var b strings.Builder
+		for b.Len() < n {
+			b.WriteString(words[rnd.IntN(len(words))] + " ")
+		}
+		return strings.Replace(g1Meta, `"cwd"`, `"instructions":"`+b.String()+`","cwd"`, 1)
+	}
+	rest := instructions(2 << 20)
+	for _, tc := range []struct {
+		name     string
+		meta     string
+		requests int
+	}{
+		{"typical", instructions(40 << 10), 1},
+		{"a first frame of more than 32 KiB", instructions(200 << 10), 2},
+		{"a head of more than a frame", instructions(600 << 10), 2},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			plain := tc.meta + g1Context + g1User + rest
+			f := &file{stored: seal(t, []byte(plain), 1<<20)}
+			requests := 1
+			s := OpenSealed(func(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+				requests++
+				return f.fetch(ctx, off, min(n, int64(len(f.stored))-off))
+			}, huge)
+			s.SetHead(f.stored[:first])
+			r, err := s.Range(context.Background(), 0, -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			h, err := ReadHead(r)
+			if err != nil || h.FirstUserMessage != "fix the test" || requests != tc.requests {
+				t.Errorf("%d requests for %q, %v", requests, h.FirstUserMessage, err)
 			}
 		})
 	}
@@ -334,6 +386,36 @@ func TestRange(t *testing.T) {
 	}
 }
 
+// Frames are decoded ahead, and yet a damaged one ends a read exactly where it
+// begins, and none behind the range is read.
+func TestRangeAhead(t *testing.T) {
+	t.Parallel()
+	const damaged = 6
+	plain := strings.Repeat(benchBase64(rand.New(rand.NewPCG(5, 6)), 768<<10)+"\n", 12) // does not fit in the reader's buffer
+	stored := seal(t, []byte(plain), 1<<20)
+	x, err := open(stored).load(context.Background())
+	if err != nil || len(x.frames) < 10 {
+		t.Fatal(len(x.frames), err)
+	}
+	at := x.frames[damaged]
+	broken := bytes.Clone(stored)
+	broken[x.frames[damaged+1].stored-1] ^= 1 // of its checksum
+	got, err := readRange(open(broken), 0, -1)
+	var c *CorruptError
+	if !errors.As(err, &c) || c.Offset != at.stored || string(got) != plain[:at.plain] {
+		t.Errorf("%d bytes and %v, want %d and frame at %d", len(got), err, at.plain, at.stored)
+	}
+	reader := bytes.NewReader(stored)
+	s := OpenSealed(func(context.Context, int64, int64) (io.ReadCloser, error) { return io.NopCloser(reader), nil }, int64(len(stored)))
+	got, err = readRange(s, 0, at.plain)
+	if read := reader.Size() - int64(reader.Len()); err != nil || string(got) != plain[:at.plain] || read > at.stored+16<<10 {
+		t.Errorf("in front of the damage: %d bytes, %v; %d stored bytes of %d read", len(got), err, read, at.stored)
+	}
+	if _, err := VerifySealed(bytes.NewReader(broken)); !errors.As(err, &c) || c.Offset != at.stored {
+		t.Errorf("verified: %v", err)
+	}
+}
+
 // A caller that has the first bytes in hand reads the head without a fetch, and a
 // small file altogether.
 func TestSetHead(t *testing.T) {
@@ -436,6 +518,32 @@ func foreign(t testing.TB, plain []byte) map[string][]byte {
 	skipped := append([]byte{0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0}, "abc"...)
 	files["skippable frames around it"] = bytes.Join([][]byte{skipped, stream.Bytes(), skipped}, nil)
 	return files
+}
+
+// Windows up to that of zstd --long=27 are decoded, larger ones refused before
+// memory is taken for them.
+func TestForeignWindow(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		descriptor byte // 10 less than the binary logarithm, times 8
+		ok         bool
+	}{{0x00, true}, {17 << 3, true}, {17<<3 + 1, false}, {21 << 3, false}} {
+		stored := append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, tc.descriptor, 5<<3 | 1, 0, 0}, "{\"a\"}"[:5]...)
+		b, err := readRange(open(stored), 0, -1)
+		if tc.ok && (err != nil || string(b) != `{"a"}`) || !tc.ok && !errors.Is(err, ErrCorrupt) {
+			t.Errorf("descriptor %#x: %q, %v", tc.descriptor, b, err)
+		}
+	}
+}
+
+// A frame of endless empty blocks is not gathered.
+func TestEmptyBlocks(t *testing.T) {
+	t.Parallel()
+	stored := append([]byte("\x28\xb5\x2f\xfd\x24\x01"), make([]byte, 6<<20)...)
+	_, err := readRange(open(stored), 0, -1)
+	if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "longer than its content") {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestForeign(t *testing.T) {
@@ -858,11 +966,11 @@ func TestRangeClose(t *testing.T) {
 func FuzzSealed(f *testing.F) {
 	f.Add([]byte(g2Meta+g2Context+g2User+g2Answer), 1000, uint16(0), int64(3), int64(100))
 	f.Add([]byte(g1Meta+g1User+g1Context+"\n\nx"), 7, uint16(1), int64(-3), int64(-1))
-	f.Add([]byte("x"), 1, uint16(1000), int64(0), int64(0))
+	f.Add([]byte(g2Meta+strings.Repeat("x", 300<<10)), 1<<10, uint16(0), int64(0), int64(0))
 	f.Fuzz(func(t *testing.T, plain []byte, step int, times uint16, off, n int64) {
 		step = max(1, step)
-		if times > 0 { // long enough for several frames
-			plain = bytes.Repeat(plain, min(int(times), 5<<20/(len(plain)+1)))
+		if times%64 == 1 { // long enough for several frames, which takes its time
+			plain = bytes.Repeat(plain, frameTarget/(len(plain)+1)*9/8)
 		}
 		if off <= -1<<62 || off >= 1<<62 {
 			t.Skip()
@@ -932,74 +1040,4 @@ func FuzzVerifySealed(f *testing.F) {
 			}
 		}
 	})
-}
-
-func benchSession() []byte {
-	var plain []byte
-	plain = append(plain, g2Meta+g2Context+g2User...)
-	rnd := rand.New(rand.NewPCG(1, 2))
-	for len(plain) < 8<<20 {
-		plain = fmt.Appendf(plain, `{"timestamp":"2026-11-20T08:41:45.%03dZ","ordinal":%d,"type":"response_item","payload":{"type":"function_call_output","call_id":"call_%x","output":"`, rnd.IntN(1000), len(plain), rnd.Uint64())
-		for range rnd.IntN(60) {
-			plain = fmt.Appendf(plain, `%s %d: some output of a tool, %x\n`, "main.go", rnd.IntN(500), rnd.Uint32())
-		}
-		plain = append(plain, "\"}}\n"...)
-	}
-	return plain
-}
-
-func BenchmarkSeal(b *testing.B) {
-	plain := benchSession()
-	b.SetBytes(int64(len(plain)))
-	b.ReportAllocs()
-	for b.Loop() {
-		s := NewSealer(io.Discard, sealTime)
-		_, err1 := io.Copy(s, bytes.NewReader(plain))
-		if err := errors.Join(err1, s.Close()); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// BenchmarkSealBare is what sealing cannot do without.
-func BenchmarkSealBare(b *testing.B) {
-	plain := benchSession()
-	work := sealPool.Get().(*sealWork)
-	b.SetBytes(int64(len(plain)))
-	for b.Loop() {
-		sha256.Sum256(plain)
-		for rest := plain; len(rest) > 0; rest = rest[min(len(rest), frameTarget):] {
-			work.stored = work.enc.EncodeAll(rest[:min(len(rest), frameTarget)], work.stored[:0])
-		}
-	}
-}
-
-func BenchmarkRange(b *testing.B) {
-	plain := benchSession()
-	stored := seal(b, plain, 1<<20)
-	fetch := func(_ context.Context, off, n int64) (io.ReadCloser, error) {
-		return io.NopCloser(bytes.NewReader(stored[off : off+n])), nil
-	}
-	for _, tc := range []struct {
-		name   string
-		off, n int64
-	}{{"whole", 0, -1}, {"end", -4096, -1}, {"head", 0, 1000}} {
-		b.Run(tc.name, func(b *testing.B) {
-			b.ReportAllocs()
-			var total int64
-			for b.Loop() {
-				r, err := OpenSealed(fetch, int64(len(stored))).Range(context.Background(), tc.off, tc.n)
-				if err != nil {
-					b.Fatal(err)
-				}
-				n, err := io.Copy(io.Discard, r)
-				if err != nil {
-					b.Fatal(err)
-				}
-				total = n
-				_ = r.Close()
-			}
-			b.SetBytes(total)
-		})
-	}
 }

@@ -51,7 +51,7 @@ func TestEveryFileIsListed(t *testing.T) {
 		{strings.Replace(dated(after(9), v7(after(9), 0)), ".jsonl", "_"+v7(after(9), 1).String()+".jsonl", 1), g2(v7(after(9), 0), after(9)), nil},
 		{dated(after(10), v7(after(10), 0)), "", []string{"0 bytes"}},
 		{dated(after(11), v7(after(11), 0)), g1(v7(after(11), 0), after(11), "/w")[:200], []string{"torn last line", "no session metadata"}},
-		{dated(after(12), v7(after(12), 0)), strings.Repeat("\x00", 50) + "\n" + g2(v7(after(12), 0), after(12)), []string{"damaged: byte 0: not a JSON object"}},
+		{dated(after(12), v7(after(12), 0)), strings.Repeat("\x00", 50) + "\n" + g2(v7(after(12), 0), after(12)), []string{"damaged: byte 0: NUL bytes"}},
 		{dated(after(13), v7(after(13), 0)), g0(v7(after(13), 0), after(13)), nil},
 		{"archived_sessions/rollout-" + v4(6).String() + ".jsonl", g0(v4(6), after(14)), nil},
 		{dated(after(20), v7(after(20), 0)) + ".zst", string(damaged), []string{"damaged: "}},

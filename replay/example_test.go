@@ -44,7 +44,7 @@ func ExampleLoad() {
 	// 2 136 event_msg <nil>
 	// 3 259 response_item <nil>
 	// 4 434 response_item <nil>
-	// 5 597  cut off at the end of the file
+	// 5 597  cut off
 	// {ID:01a1f81e-b96c-7071-a214-a4467b4a9b32 Items:4 Problems:1}
 }
 
@@ -67,5 +67,5 @@ func ExampleWriteText() {
 	// output of call 1
 	//   Fri Nov 20 08:41:48 UTC 2026
 	//
-	// line 5 cannot be read: cut off at the end of the file
+	// line 5 cannot be read: cut off
 }

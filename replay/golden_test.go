@@ -121,7 +121,7 @@ error
 turn aborted
   interrupted
 
-line 23 cannot be read: cut off at the end of the file
+line 23 cannot be read: cut off
 `,
 		},
 		"G2": {

@@ -4,7 +4,6 @@
 package replay
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,19 +22,17 @@ var (
 	ErrNoMeta = errors.New("the session has no metadata")
 )
 
-// ErrTorn is the Err of a last line that was cut off, by a crash or because it is
-// still being written.
-var ErrTorn = errors.New("cut off at the end of the file")
-
-// An Item is a line of a session that is not blank.
+// An Item is a record of a session: a line that is not blank, or one of several
+// on a damaged line.
 type Item struct {
 	// Item is what the line says. Its Payload and Metadata are valid until the
 	// next item is asked for.
 	codec.Item
 	Line   int   // counted from 1, blank lines too
-	Offset int64 // of the line in the plain bytes
-	// Err tells why the line is no item, which then is zero: ErrTorn, or what is
-	// wrong with it, which never quotes it. Codex skips such lines.
+	Offset int64 // of the record in the plain bytes
+	// Err tells why the record is no item, which then is zero: codec.ErrTorn,
+	// codec.ErrNUL or what else is wrong with it, which never quotes it. Codex
+	// skips the lines of such records.
 	Err error
 }
 
@@ -60,9 +57,8 @@ func Load(ctx context.Context, src store.Source, name string) iter.Seq2[Item, er
 		}
 		defer r.Close()
 
-		it := Item{}
 		empty, hasMeta := true, false
-		for line, err := range codec.Lines(r) {
+		for rec, err := range codec.Records(r, 0) {
 			if err == nil {
 				err = ctx.Err()
 			}
@@ -70,14 +66,12 @@ func Load(ctx context.Context, src store.Source, name string) iter.Seq2[Item, er
 				yield(Item{}, store.Wrap("load", name, err))
 				return
 			}
-			it.Line++
-			it.Offset = line.Offset
-			if len(bytes.TrimSpace(line.Bytes)) == 0 {
+			if errors.Is(rec.Err, codec.ErrBlank) {
 				continue
 			}
-			it.Item, it.Err = codec.DecodeItem(line.Bytes)
-			if it.Err != nil && !line.Ended {
-				it.Err = ErrTorn
+			it := Item{Line: rec.Line, Offset: rec.Offset, Err: rec.Err}
+			if it.Err == nil {
+				it.Item = rec.Item
 			}
 			empty = false
 			hasMeta = hasMeta || it.Type == codec.TypeSessionMeta

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/replay"
 	"github.com/rollout-sync/rollout/store"
 	"github.com/rollout-sync/rollout/store/memfs"
@@ -68,7 +69,7 @@ func TestLoad(t *testing.T) {
 		},
 		"torn": {
 			metaLine + eventLine[:30],
-			"1:0:session_meta 2:66:" + replay.ErrTorn.Error(),
+			"1:0:session_meta 2:66:" + codec.ErrTorn.Error(),
 			replay.Tally{ID: "the-id", Items: 1, Problems: 1},
 			nil,
 		},
@@ -88,7 +89,7 @@ func TestLoad(t *testing.T) {
 		"only blanks": {"\n\n \n", "", replay.Tally{}, replay.ErrEmpty},
 		"no metadata": {eventLine, "1:0:event_msg", replay.Tally{Items: 1}, replay.ErrNoMeta},
 		"torn metadata": {
-			metaLine[:20], "1:0:" + replay.ErrTorn.Error(), replay.Tally{Problems: 1}, replay.ErrNoMeta,
+			metaLine[:20], "1:0:" + codec.ErrTorn.Error(), replay.Tally{Problems: 1}, replay.ErrNoMeta,
 		},
 	} {
 		t.Run(title, func(t *testing.T) {

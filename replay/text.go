@@ -254,7 +254,7 @@ func (t *text) event(it Item) {
 	switch e.Type {
 	case "user_message":
 		text := e.Message
-		if isWrapper(text) {
+		if codec.Injected(text) {
 			return
 		}
 		if n := len(e.Images) + len(e.LocalImages); n > 0 {
@@ -403,41 +403,15 @@ type part struct{ Type, Text string }
 func contentText(parts []part) string {
 	var texts []string
 	for _, p := range parts {
-		trimmed := strings.TrimSpace(p.Text)
 		switch {
 		case strings.HasSuffix(p.Type, "image"):
 			texts = append(texts, "[image]")
 		case strings.HasSuffix(p.Type, "audio"):
 			texts = append(texts, "[audio]")
-		case trimmed == "" || isWrapper(trimmed):
-		case strings.HasPrefix(trimmed, "<image") && strings.HasSuffix(trimmed, ">") || trimmed == "</image>":
-			// Codex 0.98 and later name an image before and after it.
+		case strings.TrimSpace(p.Text) == "" || codec.Injected(p.Text):
 		default:
 			texts = append(texts, p.Text)
 		}
 	}
 	return strings.Join(texts, "\n")
-}
-
-// wrappers are how messages begin that have the role user and are not a person's.
-var wrappers = []string{
-	"# AGENTS.md instructions",
-	"<INSTRUCTIONS>",
-	"<apps_instructions>",
-	"<collaboration_mode>",
-	"<environment_context>",
-	"<hook_prompt",
-	"<permissions instructions>",
-	"<skill>",
-	"<skills_instructions>",
-	"<subagent_notification>",
-	"<subagents>",
-	"<turn_aborted>",
-	"<user_action>",
-	"<user_instructions>",
-	"<user_shell_command>",
-}
-
-func isWrapper(text string) bool {
-	return slices.ContainsFunc(wrappers, func(w string) bool { return strings.HasPrefix(text, w) })
 }
