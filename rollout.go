@@ -71,6 +71,7 @@ func (h *Home) Close() error { return h.store.Close() }
 func (h *Home) Store() *local.Store { return h.store }
 
 // New returns a recorder of a new session. Its file is made with the first line.
+// For options, use recorder.New over Store.
 func (h *Home) New(m recorder.Meta) (*recorder.Recorder, error) {
 	return recorder.New(h.store, m, nil)
 }
@@ -86,6 +87,17 @@ func (h *Home) Resume(ctx context.Context, id uuid.UUID) (*recorder.Recorder, er
 		return nil, store.Wrap("resume", it.Path, fmt.Errorf("%w: it is archived", recorder.ErrNotResumable))
 	}
 	return recorder.Resume(ctx, h.store, it.Path, nil)
+}
+
+// Fork returns a recorder of a new session, about which m tells, that begins as
+// another one did: with all of its turns or, if turns is not 0, with so many. The
+// errors are those of recorder.Fork.
+func (h *Home) Fork(ctx context.Context, id uuid.UUID, turns int, m recorder.Meta) (*recorder.Recorder, error) {
+	it, err := h.Find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return recorder.Fork(ctx, recorder.Parent{Source: h.store, Name: it.Path, Turns: turns}, h.store, m, nil)
 }
 
 // List returns a page of sessions, newest first, with the names that users gave
@@ -105,6 +117,25 @@ func (h *Home) Find(ctx context.Context, id uuid.UUID) (listing.Item, error) {
 		return listing.Item{}, store.Wrap("find", id.String(), err)
 	}
 	return r.Items[0], nil
+}
+
+// Latest returns the newest session that began in the directory cwd and is not
+// archived; cwd "" is any. If there is none it is fs.ErrNotExist.
+func (h *Home) Latest(ctx context.Context, cwd string) (listing.Item, error) {
+	for q := (listing.Query{Cwd: cwd}); ; {
+		r, err := h.List(ctx, q)
+		if err != nil {
+			return listing.Item{}, store.Wrap("find", "latest", err)
+		}
+		for _, it := range r.Items {
+			if !it.Archived {
+				return it, nil
+			}
+		}
+		if q.Cursor = r.Next; q.Cursor == "" {
+			return listing.Item{}, store.Wrap("find", "latest", fs.ErrNotExist)
+		}
+	}
 }
 
 // Replay reads a session, as replay.Load does.

@@ -133,10 +133,7 @@ func TestArchivedSessionIsNotResumed(t *testing.T) {
 	t.Parallel()
 	home, dir := openHome(t)
 	id := record(t, home, "hi")
-	it, err := home.Find(t.Context(), id)
-	must(t, err)
-	must(t, os.Mkdir(filepath.Join(dir, "archived_sessions"), 0o700))
-	must(t, os.Rename(filepath.Join(dir, it.Path), filepath.Join(dir, "archived_sessions", filepath.Base(it.Path))))
+	archive(t, home, dir, id)
 	if _, err := home.Resume(t.Context(), id); !errors.Is(err, recorder.ErrNotResumable) {
 		t.Errorf("got %v", err)
 	}
@@ -222,5 +219,148 @@ func TestLocksAreThoseOfCodex(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(locks, ".coordination.lock")); err != nil {
 		t.Errorf("the gate: %v", err)
+	}
+}
+
+func TestLatest(t *testing.T) {
+	t.Parallel()
+	home, dir := openHome(t)
+	if _, err := home.Latest(t.Context(), ""); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("in an empty home: %v", err)
+	}
+	older, newer := record(t, home, "older"), record(t, home, "newer")
+	m := meta
+	m.Cwd = "/elsewhere"
+	r, err := home.New(m)
+	must(t, err)
+	must(t, r.Record(t.Context(), message("elsewhere")))
+	must(t, r.Close(t.Context()))
+
+	latest := func(cwd string) uuid.UUID {
+		t.Helper()
+		it, err := home.Latest(t.Context(), cwd)
+		must(t, err)
+		return it.ID
+	}
+	if latest("/w") != newer || latest("") != r.ID() {
+		t.Errorf("got %v and %v", latest("/w"), latest(""))
+	}
+	archive(t, home, dir, newer)
+	if latest("/w") != older {
+		t.Errorf("got %v", latest("/w"))
+	}
+	if _, err := home.Latest(t.Context(), "/nowhere"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// archive moves a session as Codex does.
+func archive(t *testing.T, home *rollout.Home, dir string, id uuid.UUID) {
+	t.Helper()
+	it, err := home.Find(t.Context(), id)
+	must(t, err)
+	must(t, os.MkdirAll(filepath.Join(dir, "archived_sessions"), 0o700))
+	must(t, os.Rename(filepath.Join(dir, it.Path), filepath.Join(dir, "archived_sessions", filepath.Base(it.Path))))
+}
+
+func TestFork(t *testing.T) {
+	t.Parallel()
+	home, _ := openHome(t)
+	parent := record(t, home, "one")
+	r, err := home.Resume(t.Context(), parent)
+	must(t, err)
+	must(t, r.Record(t.Context(), message("two")))
+	must(t, r.Close(t.Context()))
+	for turns, want := range map[int]string{0: "one two three", 1: "one three"} {
+		r, err := home.Fork(t.Context(), parent, turns, meta)
+		must(t, err)
+		must(t, r.Record(t.Context(), message("three")))
+		must(t, r.Close(t.Context()))
+		if got := said(t, home, r.ID()); got != want {
+			t.Errorf("%d turns: got %s", turns, got)
+		}
+		it, err := home.Find(t.Context(), r.ID())
+		must(t, err)
+		if it.ParentID == nil || *it.ParentID != parent.String() {
+			t.Errorf("the parent is %v", it.ParentID)
+		}
+	}
+	if got := said(t, home, parent); got != "one two" {
+		t.Errorf("the parent says %s", got)
+	}
+}
+
+func TestDelete(t *testing.T) {
+	t.Parallel()
+	const id, other = "01a1f81e-6bb9-7000-8000-000000000001", "01a1f81e-6bb9-7000-8000-000000000002"
+	const day = "sessions/2026/11/20/rollout-2026-11-20T08-41-45-"
+	session := func(id, base string) string {
+		if base != "" {
+			base = `,"history_mode":"paginated","history_base":{"thread_id":"` + base + `","end_ordinal_exclusive":1,"end_byte_offset":1}`
+		}
+		return `{"timestamp":"2026-11-20T08:41:45.701Z","ordinal":1,"type":"session_meta","payload":{"id":"` + id +
+			`","timestamp":"2026-11-20T08:41:45.672Z","cwd":"/w","originator":"test","cli_version":"1"` + base + "}}\n"
+	}
+	own := map[string]string{
+		day + id + ".jsonl":     session(id, ""),
+		day + id + ".jsonl.zst": "an older form",
+		day + id + "_01a1f81e-7f41-7000-8000-000000000003.jsonl":         session(id, id), // after a revert
+		"archived_sessions/rollout-2026-11-20T08-41-45-" + id + ".jsonl": session(id, ""),
+	}
+	name := func(id, name string) string {
+		return fmt.Sprintf(`{"id":%q,"thread_name":%q,"updated_at":"2026-11-20T08:41:46Z"}`, id, name) + "\n"
+	}
+	for title, c := range map[string]struct {
+		others map[string]string
+		locked bool
+		want   error
+	}{
+		"alone":            {nil, false, nil},
+		"beside others":    {map[string]string{day + other + ".jsonl": session(other, "")}, false, nil},
+		"with a writer":    {nil, true, store.ErrBusy},
+		"of a fork":        {map[string]string{day + other + ".jsonl": session(other, id)}, false, rollout.ErrReferenced},
+		"of its revert":    {map[string]string{day + other + ".jsonl": session(other, "01a1f81e-7f41-7000-8000-000000000003")}, false, rollout.ErrReferenced},
+		"archived fork":    {map[string]string{"archived_sessions/rollout-2026-11-20T08-41-45-" + other + ".jsonl": session(other, id)}, false, rollout.ErrReferenced},
+		"unreadable head":  {map[string]string{day + other + ".jsonl": session(other, id)[:90]}, false, rollout.ErrReferenced},
+		"unreadable bytes": {map[string]string{day + other + ".jsonl.zst": "no zstd"}, false, rollout.ErrReferenced},
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			home, dir := openHome(t)
+			for file, content := range own {
+				put(t, dir, file, content)
+			}
+			for file, content := range c.others {
+				put(t, dir, file, content)
+			}
+			put(t, dir, "session_index.jsonl", name(id, "mine")+strings.TrimSpace(name(other, "theirs")))
+			if c.locked {
+				unlock, err := home.Store().Lock(t.Context(), day+id+".jsonl")
+				must(t, err)
+				defer func() { must(t, unlock()) }()
+			}
+			err := home.Delete(t.Context(), uuid.MustParse(id))
+			if !errors.Is(err, c.want) {
+				t.Errorf("got %v", err)
+			}
+			for file := range own {
+				if _, err := os.Stat(filepath.Join(dir, file)); (err == nil) != (c.want != nil) {
+					t.Errorf("%s: %v", file, err)
+				}
+			}
+			for file := range c.others {
+				if _, err := os.Stat(filepath.Join(dir, file)); err != nil {
+					t.Error(err)
+				}
+			}
+			names, err := listing.ThreadNames(t.Context(), home.Store())
+			must(t, err)
+			if (names[id].Name == "mine") != (c.want != nil) || names[other].Name != "theirs" {
+				t.Errorf("names %v", names)
+			}
+			if err := home.Delete(t.Context(), uuid.MustParse(id)); !errors.Is(err, c.want) && !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("again: %v", err)
+			}
+		})
 	}
 }

@@ -24,7 +24,8 @@ type Meta struct {
 	Source           string // "cli", "exec", "mcp", …; "" is left out, which Codex reads as "vscode"
 	Provider         string // of the model
 	BaseInstructions string
-	Git              codec.Git
+	DynamicTools     json.RawMessage // the tools that the client brings, a JSON array; nil: none
+	Git              codec.Git       // see ReadGit
 }
 
 // formatTime writes a time as the timestamps in a session are: in UTC, to the
@@ -34,17 +35,18 @@ func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05
 // metaPayload has the keys of a legacy session_meta in the order of Codex, and
 // null where Codex writes null.
 type metaPayload struct {
-	ID               uuid.UUID `json:"id"`
-	ForkedFrom       uuid.UUID `json:"forked_from_id,omitzero"`
-	Timestamp        string    `json:"timestamp"`
-	Cwd              string    `json:"cwd"`
-	Originator       string    `json:"originator"`
-	CLIVersion       string    `json:"cli_version"`
-	Source           string    `json:"source,omitempty"`
-	Provider         *string   `json:"model_provider"`
-	BaseInstructions *text     `json:"base_instructions"`
-	HistoryMode      string    `json:"history_mode"`
-	Git              git       `json:"git,omitzero"`
+	ID               uuid.UUID       `json:"id"`
+	ForkedFrom       uuid.UUID       `json:"forked_from_id,omitzero"`
+	Timestamp        string          `json:"timestamp"`
+	Cwd              string          `json:"cwd"`
+	Originator       string          `json:"originator"`
+	CLIVersion       string          `json:"cli_version"`
+	Source           string          `json:"source,omitempty"`
+	Provider         *string         `json:"model_provider"`
+	BaseInstructions *text           `json:"base_instructions"`
+	DynamicTools     json.RawMessage `json:"dynamic_tools,omitempty"`
+	HistoryMode      string          `json:"history_mode"`
+	Git              git             `json:"git,omitzero"`
 }
 
 type text struct {
@@ -57,21 +59,21 @@ type git struct {
 	Origin string `json:"repository_url,omitempty"`
 }
 
-// line returns the session_meta of a session that begins now.
-func (m Meta) line(now time.Time) ([]byte, error) {
+// item returns the session_meta of a session that begins now.
+func (m Meta) item(now time.Time) (codec.Item, error) {
 	switch {
 	case m.Cwd == "":
-		return nil, errors.New("recorder: Meta without Cwd")
+		return codec.Item{}, errors.New("recorder: Meta without Cwd")
 	case m.Originator == "":
-		return nil, errors.New("recorder: Meta without Originator")
+		return codec.Item{}, errors.New("recorder: Meta without Originator")
 	case m.CLIVersion == "":
-		return nil, errors.New("recorder: Meta without CLIVersion")
+		return codec.Item{}, errors.New("recorder: Meta without CLIVersion")
 	}
 	timestamp := formatTime(now)
 	p := metaPayload{
 		ID: m.ID, ForkedFrom: m.ForkedFrom, Timestamp: timestamp,
 		Cwd: m.Cwd, Originator: m.Originator, CLIVersion: m.CLIVersion, Source: m.Source,
-		HistoryMode: historyLegacy, Git: git(m.Git),
+		DynamicTools: m.DynamicTools, HistoryMode: historyLegacy, Git: git(m.Git),
 	}
 	if m.Provider != "" {
 		p.Provider = &m.Provider
@@ -83,7 +85,7 @@ func (m Meta) line(now time.Time) ([]byte, error) {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(p); err != nil {
-		return nil, err
+		return codec.Item{}, err
 	}
-	return codec.AppendItem(nil, codec.Item{Timestamp: timestamp, Type: codec.TypeSessionMeta, Payload: b.Bytes()})
+	return codec.Item{Timestamp: timestamp, Type: codec.TypeSessionMeta, Payload: b.Bytes()}, nil
 }

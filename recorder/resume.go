@@ -3,9 +3,14 @@ package recorder
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"path"
+	"slices"
+	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -22,8 +27,9 @@ var (
 	// of 2025 without envelopes, or a history mode that is not known here, or is
 	// paginated and without ordinals.
 	ErrNotResumable = errors.New("the session cannot be resumed")
-	// ErrTornText means that the last line was torn inside a character. Codex
-	// reads nothing at all of a file that is not valid UTF-8.
+	// ErrTornText means that the last line was torn inside a character, and the
+	// store is no store.Putter with which it could be moved aside. Codex reads
+	// nothing at all of a file that is not valid UTF-8.
 	ErrTornText = errors.New("the last line is torn inside a character")
 )
 
@@ -39,48 +45,102 @@ type Store interface {
 }
 
 // Resume returns a recorder that goes on with a session of any history mode,
-// under the writer's lock, which Close releases. It changes no byte; a last line
-// without its newline gets one with the first write, be it whole, which keeps it,
-// or torn, which leaves it as one bad line that readers skip.
+// under the writer's lock, which Close releases. A compressed one is made plain by
+// the store. A last line without its newline gets one with the first write, be it
+// whole, which keeps it, or torn, which leaves it as one bad line that readers
+// skip.
+//
+// Resume itself changes no byte of the session, with one exception: a last line
+// that is torn inside a character makes Codex refuse the whole file, so it is
+// moved into a log of its own beside the session's, which Aside names.
 //
 // The errors are ErrNotResumable, ErrTornText and those of the store:
 // store.ErrBusy if the session has a writer, errors.ErrUnsupported if the store
 // is write-once.
 func Resume(ctx context.Context, st Store, name string, o *Options) (*Recorder, error) {
-	log, err := st.Append(ctx, name)
+	r, torn, err := resume(ctx, st, name, o)
+	if err != nil || torn == nil {
+		return r, err
+	}
+	aside, err := moveAside(ctx, st, name, torn)
 	if err != nil {
+		return nil, store.Wrap("resume", name, err)
+	}
+	if r, torn, err = resume(ctx, st, name, o); torn != nil {
+		return nil, store.Wrap("resume", name, store.ErrChanged)
+	} else if err != nil {
 		return nil, err
 	}
-	r, err := resume(ctx, st, log, name, o)
-	if err != nil {
-		return nil, store.Wrap("resume", name, errors.Join(err, log.Close()))
-	}
+	r.aside = aside
 	return r, nil
 }
 
-func resume(ctx context.Context, st Store, log store.Log, name string, o *Options) (r *Recorder, err error) {
+// Aside is the name of the log to which Resume moved a last line that was torn
+// inside a character; "" if there was none.
+func (r *Recorder) Aside() string { return r.aside }
+
+// resume is Resume, unless the session is torn inside a character: then it returns
+// what is to be moved aside.
+func resume(ctx context.Context, st Store, name string, o *Options) (*Recorder, *tornText, error) {
+	log, err := st.Append(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, torn, err := readEnds(ctx, st, log, name, o)
+	if err != nil || torn != nil {
+		err = errors.Join(err, log.Close())
+		return nil, torn, store.Wrap("resume", name, err)
+	}
+	return r, nil, nil
+}
+
+func readEnds(ctx context.Context, st Store, log store.Log, name string, o *Options) (r *Recorder, torn *tornText, err error) {
 	f, err := st.Open(ctx, name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 
 	head, id, err := readHead(ctx, f)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	paginated := head.HistoryMode == historyPaginated
-	end, err := readTail(ctx, f, log.Size(), paginated)
+	r = newRecorder(st, name, id, nil, o)
+	r.log, r.made, r.confirmed = log, true, log.Size()
+	r.paginated = head.HistoryMode == historyPaginated
+	if r.o.Plain, err = beginsPlain(ctx, f); err != nil {
+		return nil, nil, err
+	}
+	end, err := readTail(ctx, f, log.Size(), r.numbered())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var lead []byte
-	if !end.ended {
-		lead = []byte("\n")
+	if !utf8.Valid(end.open) {
+		return nil, &tornText{end.open, log.Size() - int64(len(end.open))}, nil
 	}
-	r = newRecorder(st, name, id, lead, o)
-	r.log, r.paginated, r.ordinal = log, paginated, end.ordinal
-	return r, nil
+	if len(end.open) > 0 {
+		r.pending = []byte("\n")
+	}
+	r.ordinal = end.ordinal
+	return r, nil, nil
+}
+
+// beginsPlain reports whether the first item of a session is a plain event.
+func beginsPlain(ctx context.Context, f store.File) (plain bool, err error) {
+	rc, err := f.Range(ctx, 0, -1)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, rc.Close()) }()
+	for line, err := range codec.Lines(rc) {
+		if err != nil {
+			return false, err
+		}
+		if it, err := codec.DecodeItem(line.Bytes); err == nil {
+			return isPlain(it), nil
+		}
+	}
+	return false, nil
 }
 
 // readHead returns the head of a session that Codex would resume, and its id.
@@ -107,7 +167,7 @@ func readHead(ctx context.Context, f store.File) (codec.Head, uuid.UUID, error) 
 
 // A tail is how a session ends.
 type tail struct {
-	ended   bool   // with a newline
+	open    []byte // the last line, if it has no newline
 	ordinal uint64 // of the last item
 }
 
@@ -135,30 +195,81 @@ func readTail(ctx context.Context, f store.File, size int64, ordinals bool) (tai
 // when there have to be more of them, which whole says there are not.
 func parseTail(b []byte, whole, ordinals bool) (t tail, found bool, err error) {
 	lines := bytes.Split(b, []byte("\n"))
-	last := lines[len(lines)-1]
-	t.ended = len(last) == 0
+	t.open = lines[len(lines)-1]
 	if !whole {
 		lines = lines[1:] // it may begin before b
 	}
 	if len(lines) == 0 {
 		return t, false, nil
 	}
-	if !utf8.Valid(last) {
-		return t, false, ErrTornText
-	}
 	if !ordinals {
 		return t, true, nil
 	}
-	for i := len(lines) - 1; i >= 0; i-- {
-		it, err := codec.DecodeItem(lines[i])
+	for _, line := range slices.Backward(lines) {
+		it, err := codec.DecodeItem(line)
 		if err != nil {
 			continue // blank, torn or damaged
 		}
 		if !it.HasOrdinal {
-			return t, false, fmt.Errorf("%w: it is paginated, and its last item has no ordinal", ErrNotResumable)
+			return t, false, fmt.Errorf("%w: its items are numbered, and the last one has no number", ErrNotResumable)
 		}
 		t.ordinal = it.Ordinal
 		return t, true, nil
 	}
 	return t, false, nil
+}
+
+// A tornText is a last line that is not valid UTF-8.
+type tornText struct {
+	line []byte
+	off  int64 // where it begins
+}
+
+// moveAside cuts a torn line off the session, after it was stored durably beside
+// it. It takes the writer's lock for each of the two, and the second is done only
+// if the session still ends with that line.
+func moveAside(ctx context.Context, st Store, name string, torn *tornText) (aside string, err error) {
+	put, ok := store.As[store.Putter](st)
+	if !ok {
+		return "", ErrTornText
+	}
+	// Codex leaves alone what is called neither rollout-* nor *.tmp. The hash
+	// makes it a name that is taken only by the very same line.
+	session := strings.TrimSuffix(strings.TrimPrefix(path.Base(name), "rollout-"), ".jsonl")
+	aside = path.Join(path.Dir(name), fmt.Sprintf("torn-%s-%.8x", session, sha256.Sum256(torn.line)))
+	_, err = put.Put(ctx, aside, store.BytesBody(torn.line, time.Time{}), store.Cond{IfAbsent: true})
+	if err != nil && !errors.Is(err, store.ErrChanged) {
+		return "", err
+	}
+
+	f, err := st.Open(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	sum := func(off, n int64) ([32]byte, error) {
+		rc, err := f.Range(ctx, off, n)
+		if err != nil {
+			return [32]byte{}, err
+		}
+		hash := sha256.New()
+		_, err = io.Copy(hash, rc)
+		return [32]byte(hash.Sum(nil)), errors.Join(err, rc.Close())
+	}
+	line, err := sum(torn.off, -1)
+	if err == nil && line != sha256.Sum256(torn.line) {
+		err = store.ErrChanged
+	}
+	if err != nil {
+		return "", err
+	}
+	info := f.Info()
+	body := store.Body{Size: torn.off, ModTime: info.ModTime, Open: func() (io.ReadCloser, error) {
+		return f.Range(ctx, 0, torn.off)
+	}}
+	if body.SHA256, err = sum(0, torn.off); err != nil {
+		return "", err
+	}
+	_, err = put.Put(ctx, name, body, store.Cond{IfVersion: info.Version})
+	return aside, err
 }

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"unicode/utf8"
 
+	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/recorder"
 	"github.com/rollout-sync/rollout/store"
 	"github.com/rollout-sync/rollout/store/memfs"
@@ -86,13 +89,11 @@ func TestResumeRefuses(t *testing.T) {
 		content string
 		want    error
 	}{
-		"torn inside a character": {metaLine + noteLine("é")[:strings.Index(noteLine("é"), "é")+1], recorder.ErrTornText},
-		"the same, paginated":     {pagedMeta() + "{\"timestamp\":\"\xe4\xb8", recorder.ErrTornText},
-		"empty":                   {"", recorder.ErrNotResumable},
-		"no metadata":             {noteLine("1"), recorder.ErrNotResumable},
-		"torn metadata":           {metaLine[:100], recorder.ErrNotResumable},
-		"no cwd":                  {strings.Replace(metaLine, "cwd", "pwd", 1), recorder.ErrNotResumable},
-		"no id":                   {strings.Replace(metaLine, id.String(), "x", 1), recorder.ErrNotResumable},
+		"empty":         {"", recorder.ErrNotResumable},
+		"no metadata":   {noteLine("1"), recorder.ErrNotResumable},
+		"torn metadata": {metaLine[:100], recorder.ErrNotResumable},
+		"no cwd":        {strings.Replace(metaLine, "cwd", "pwd", 1), recorder.ErrNotResumable},
+		"no id":         {strings.Replace(metaLine, id.String(), "x", 1), recorder.ErrNotResumable},
 		"bare lines": {
 			`{"id":"` + id.String() + `","timestamp":"2026-11-20T21:41:45.678Z","instructions":null}` + "\n", recorder.ErrNotResumable,
 		},
@@ -116,6 +117,152 @@ func TestResumeRefuses(t *testing.T) {
 	if _, err := recorder.Resume(t.Context(), memfs.New(nil), name, at); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing session: %v", err)
 	}
+}
+
+func TestPlainEvents(t *testing.T) {
+	stores(t, func(t *testing.T, st recorder.Store) {
+		r, err := recorder.New(st, meta, &recorder.Options{Now: at.Now, Plain: true})
+		must(t, err)
+		must(t, r.Record(
+			t.Context(),
+			codec.Item{Type: "user_message", Payload: []byte(`{ "text": "a < é" }`)},
+			codec.Item{Type: "tool_call", Payload: []byte(`{"name":"ls"}`), Ordinal: 99, Timestamp: "x"},
+		))
+		for _, bad := range []codec.Item{
+			{Payload: []byte(`{}`)}, {Type: "error"}, {Type: "error", Payload: []byte(`{`)}, {Type: "error", Payload: []byte("\"\xff\"")},
+		} {
+			if err := r.Record(t.Context(), bad); err == nil {
+				t.Errorf("%+v is taken", bad)
+			}
+		}
+		must(t, r.Close(t.Context()))
+		r, err = recorder.Resume(t.Context(), st, name, at)
+		must(t, err)
+		must(t, r.Record(t.Context(), codec.Item{Type: "tool_result", Payload: []byte(`"x"`)}))
+		must(t, r.Close(t.Context()))
+		_, payload, _ := strings.Cut(strings.TrimSuffix(metaLine, "}\n"), `"payload":`)
+		if got, want := read(t, st, name), `{"type":"session_meta","item":`+payload+`,"seq":0}
+{"type":"user_message","item":{"text":"a < é"},"seq":1}
+{"type":"tool_call","item":{"name":"ls"},"seq":2}
+{"type":"tool_result","item":"x","seq":3}
+`; got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+		for _, o := range []*recorder.Options{nil, {Plain: true}} {
+			if _, err := recorder.Fork(t.Context(), recorder.Parent{Source: st, Name: name}, st, meta, o); !errors.Is(err, errors.ErrUnsupported) {
+				t.Errorf("Fork: %v", err)
+			}
+		}
+	})
+}
+
+// Codex reads nothing of a file that is not valid UTF-8.
+func TestTornInsideACharacter(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("中", 100_000)
+	for title, c := range map[string]struct{ whole, torn, after string }{
+		"short":     {metaLine + noteLine("1"), noteLine("é")[:strings.Index(noteLine("é"), "é")+1], noteLine("+")},
+		"long":      {metaLine, noteLine(long)[:200_000], noteLine("+")},
+		"paginated": {pagedMeta() + pagedLine(4, "1"), pagedLine(5, long)[:200_000], pagedLine(5, "+")},
+	} {
+		if utf8.ValidString(c.torn) {
+			c.torn = c.torn[:len(c.torn)-1]
+		}
+		t.Run(title, func(t *testing.T) {
+			stores(t, func(t *testing.T, st recorder.Store) {
+				write(t, st, name, c.whole+c.torn)
+				r, err := recorder.Resume(t.Context(), st, name, at)
+				must(t, err)
+				if got := read(t, st, name); got != c.whole {
+					t.Errorf("Resume left %.300q", got)
+				}
+				if got := read(t, st, r.Aside()); got != c.torn {
+					t.Errorf("aside is %.300q", got)
+				}
+				base := path.Base(r.Aside())
+				if path.Dir(r.Aside()) != path.Dir(name) || strings.HasPrefix(base, "rollout-") || strings.HasSuffix(base, ".tmp") {
+					t.Errorf("Codex might touch %s", r.Aside())
+				}
+				must(t, r.Record(t.Context(), note("+")))
+				must(t, r.Close(t.Context()))
+				if got := read(t, st, name); got != c.whole+c.after {
+					t.Errorf("got %.300q", got)
+				}
+			})
+		})
+	}
+
+	// Without the means to move it aside nothing is changed.
+	st := struct {
+		store.Source
+		store.Sink
+	}{}
+	mem := memfs.New(nil)
+	st.Source, st.Sink = mem, mem
+	write(t, st, name, metaLine+"\xe4")
+	for range 2 { // the second would be busy if the first had kept the lock
+		if _, err := recorder.Resume(t.Context(), st, name, at); !errors.Is(err, recorder.ErrTornText) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if got := read(t, st, name); got != metaLine+"\xe4" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A crash between the two steps of moving aside, and a foreign writer.
+func TestMovingAsideIsRepeatable(t *testing.T) {
+	stores(t, func(t *testing.T, st recorder.Store) {
+		write(t, st, name, metaLine+"\xe4")
+		failing := &failingPut{Store: st, fail: 2}
+		if _, err := recorder.Resume(t.Context(), failing, name, at); !errors.Is(err, errFault) {
+			t.Errorf("got %v", err)
+		}
+		if got := read(t, st, name); got != metaLine+"\xe4" {
+			t.Errorf("got %q", got)
+		}
+		r, err := recorder.Resume(t.Context(), st, name, at)
+		must(t, err)
+		must(t, r.Close(t.Context()))
+		if read(t, st, name) != metaLine || read(t, st, r.Aside()) != "\xe4" {
+			t.Errorf("got %q and %q", read(t, st, name), read(t, st, r.Aside()))
+		}
+
+		log, err := st.Append(t.Context(), name)
+		must(t, err)
+		must(t, log.Append([]byte("\xe4")))
+		must(t, log.Close())
+		failing = &failingPut{Store: st, before: func() {
+			log, err := st.Append(t.Context(), name)
+			must(t, err)
+			must(t, log.Append([]byte("\xb8\xad\n")))
+			must(t, log.Close())
+		}}
+		if _, err := recorder.Resume(t.Context(), failing, name, at); !errors.Is(err, store.ErrChanged) {
+			t.Errorf("got %v", err)
+		}
+		if got := read(t, st, name); got != metaLine+"中\n" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// failingPut fails its put number fail, and calls before in front of the first.
+type failingPut struct {
+	recorder.Store
+	fail   int
+	before func()
+}
+
+func (f *failingPut) Put(ctx context.Context, name string, b store.Body, c store.Cond) (string, error) {
+	if f.fail--; f.fail == 0 {
+		return "", errFault
+	}
+	if f.before != nil {
+		f.before()
+		f.before = nil
+	}
+	return f.Store.(store.Putter).Put(ctx, name, b, c)
 }
 
 func TestOrdinalsRunOut(t *testing.T) {

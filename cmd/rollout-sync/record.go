@@ -15,12 +15,13 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"github.com/rollout-sync/rollout"
 	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/recorder"
 )
 
 func (a *app) recordCommand() *cobra.Command {
-	var meta []string
+	var o recordFlags
 	cmd := &cobra.Command{
 		Use:   "record",
 		Short: "Record a session from items on standard input",
@@ -28,19 +29,35 @@ func (a *app) recordCommand() *cobra.Command {
 as a session of the home, in Codex's own format: each needs a "type" and a
 "payload", and may have a "timestamp". What was read is on the disk whenever the
 input pauses, and at its end; then the session's id and path are printed. A line
-that is no item is reported with its number and not recorded.
+that is no item is reported with its number and not recorded. A signal ends the
+session as the end of the input does.
 
 --meta says what the session's first line says of it: id, timestamp, cwd,
 originator, cli_version, source, model_provider, base_instructions, git_commit,
-git_branch, git_origin. What is not given has a sensible value.`,
+git_branch, git_origin. What is not given has a sensible value; that of git_* is
+what git says of cwd.
+
+--resume goes on with a session that is there, unless something else has it open.
+
+--sync says what a loss of power may take. With "each" it is nothing that was
+read before a pause; with a time such as 100ms it is what was read in the last
+100 ms, and many short pauses cost less; with "none" it is whatever the system
+has not yet written. The death of this process alone takes nothing in any case.`,
 		Example: `  echo '{"type":"event_msg","payload":{"type":"user_message","message":"hi"}}' |
     rollout-sync record --meta originator=my_agent --meta cli_version=1.0.0`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.record(cmd.Context(), meta) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.record(cmd.Context(), o) },
 	}
-	cmd.Flags().StringArrayVar(&meta, "meta", nil, "a `key=value` about the session")
+	cmd.Flags().StringArrayVar(&o.meta, "meta", nil, "a `key=value` about the session")
+	cmd.Flags().StringVar(&o.resume, "resume", "", "go on with the session of this `id`")
+	cmd.Flags().StringVar(&o.sync, "sync", "each", "put what was read on the disk in `each` pause, after a time (100ms), or none")
 	a.jsonFlag(cmd)
 	return cmd
+}
+
+type recordFlags struct {
+	meta         []string
+	resume, sync string
 }
 
 // recorded is what record --json prints.
@@ -50,17 +67,20 @@ type recorded struct {
 	Items int       `json:"items"`
 }
 
-func (a *app) record(ctx context.Context, pairs []string) error {
-	meta, now, err := parseMeta(pairs)
+func (a *app) record(ctx context.Context, o recordFlags) error {
+	sync, err := parseSync(o.sync)
 	if err != nil {
 		return err
+	}
+	if o.resume != "" && len(o.meta) > 0 {
+		return usagef("--meta tells about a new session, and --resume goes on with one")
 	}
 	home, err := a.openHome()
 	if err != nil {
 		return err
 	}
 	defer home.Close()
-	r, err := recorder.New(home.Store(), meta, &recorder.Options{Now: now})
+	r, err := a.recorder(ctx, home, o, &recorder.Options{Sync: sync})
 	if err != nil {
 		return err
 	}
@@ -81,6 +101,48 @@ func (a *app) record(ctx context.Context, pairs []string) error {
 		return &exitError{exitPartial, fmt.Errorf("%d lines were not recorded", bad)}
 	}
 	return ctx.Err()
+}
+
+// recorder returns the recorder of the session that the flags name.
+func (a *app) recorder(ctx context.Context, home *rollout.Home, flags recordFlags, o *recorder.Options) (*recorder.Recorder, error) {
+	if flags.resume == "" {
+		meta, now, err := parseMeta(flags.meta)
+		if err != nil {
+			return nil, err
+		}
+		if meta.Git == (codec.Git{}) {
+			meta.Git = recorder.ReadGit(ctx, meta.Cwd)
+		}
+		o.Now = now
+		return recorder.New(home.Store(), meta, o)
+	}
+	it, err := a.find(ctx, flags.resume, home.Place())
+	if err != nil {
+		return nil, err
+	}
+	if it.Archived {
+		return nil, fmt.Errorf("%s: %w: it is archived", it.Path, recorder.ErrNotResumable)
+	}
+	r, err := recorder.Resume(ctx, home.Store(), it.Path, o)
+	if err == nil && r.Aside() != "" {
+		fmt.Fprintf(a.err, "the last line was torn inside a character, and is now %s\n", clean(r.Aside()))
+	}
+	return r, err
+}
+
+// parseSync reads the value of --sync.
+func parseSync(text string) (time.Duration, error) {
+	switch text {
+	case "each":
+		return 0, nil
+	case "none":
+		return recorder.SyncNever, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, usagef("--sync %q: write each, none, or a time such as 100ms", text)
+	}
+	return d, nil
 }
 
 // recordLines records the lines of standard input until its end or that of ctx.

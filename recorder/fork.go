@@ -1,0 +1,199 @@
+package recorder
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/store"
+)
+
+// A Parent is what a Fork begins with.
+type Parent struct {
+	Source store.Source
+	Name   string
+	// Turns is how many of its turns are taken over, 0 all of them. A turn begins
+	// with what a person says; turns that were rolled back do not count.
+	Turns int
+}
+
+// Fork returns a recorder of a new session that begins as another one did: its own
+// session_meta, with ForkedFrom set to the parent's id, and then the parent's
+// lines, byte for byte, its session_meta too. That is what Codex makes of a fork of
+// history mode legacy. The parent is read once, twice if Turns is set, and may have
+// a writer; a last line of it that is torn is left out.
+//
+// Of a paginated parent, which has no events that a legacy session is shown by, the
+// model is sent all of it and Codex's user gets to see little.
+//
+// As with New the file is made by the first write: Persist makes it now. A parent
+// that begins with a part of another rollout, by reference, and one of plain
+// events, which are numbered, are errors.ErrUnsupported.
+//
+// The errors are those of New, Resume and the store.
+func Fork(ctx context.Context, p Parent, sink store.Sink, m Meta, o *Options) (_ *Recorder, err error) {
+	f, err := p.Source.Open(ctx, p.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	head, id, err := readHead(ctx, f)
+	plain := o != nil && o.Plain
+	if err == nil && !plain {
+		plain, err = beginsPlain(ctx, f)
+	}
+	switch {
+	case err != nil:
+	case head.Base.Rollout != "":
+		err = fmt.Errorf("%w: its beginning is a part of rollout %s", errors.ErrUnsupported, head.Base.Rollout)
+	case plain:
+		err = fmt.Errorf("%w: it has plain events, or would", errors.ErrUnsupported)
+	}
+	end := int64(-1)
+	if err == nil && p.Turns > 0 {
+		end, err = endOfTurn(ctx, f, p.Turns)
+	}
+	if err != nil {
+		return nil, store.Wrap("fork", p.Name, err)
+	}
+	m.ForkedFrom = id
+	r, err := New(sink, m, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.copyLines(ctx, f, end); err != nil {
+		return nil, store.Wrap("fork", p.Name, errors.Join(err, r.discard(context.WithoutCancel(ctx))))
+	}
+	return r, nil
+}
+
+// copyLines records the lines of f up to offset end, as they are.
+func (r *Recorder) copyLines(ctx context.Context, f store.File, end int64) error {
+	return eachLine(ctx, f, end, func(line codec.Line) error {
+		if !line.Ended {
+			if _, err := codec.DecodeItem(line.Bytes); err != nil {
+				return nil // torn
+			}
+		}
+		return r.record(ctx, func() error {
+			r.pending = append(append(r.pending, line.Bytes...), '\n')
+			r.recorded++
+			return nil
+		})
+	})
+}
+
+func eachLine(ctx context.Context, f store.File, end int64, do func(codec.Line) error) (err error) {
+	rc, err := f.Range(ctx, 0, end)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rc.Close()) }()
+	for line, err := range codec.Lines(rc) {
+		if err == nil {
+			err = do(line)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endOfTurn returns the offset at which turn n ends: where the next one begins, or
+// -1 if none does.
+func endOfTurn(ctx context.Context, f store.File, n int) (int64, error) {
+	var t turns
+	err := eachLine(ctx, f, -1, func(line codec.Line) error {
+		if it, err := codec.DecodeItem(line.Bytes); err == nil {
+			t.add(it, line.Offset)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case n > len(t.starts):
+		return 0, fmt.Errorf("it has %d turns and not %d", len(t.starts), n)
+	case n == len(t.starts):
+		return -1, nil
+	}
+	return t.starts[n], nil
+}
+
+// turns finds where the turns of a session begin. Codex says so from 0.118 on, with
+// task_started; before, a turn begins with what is sent to the model before it is
+// shown as a user_message: the turn_context and the messages of a user. In a
+// paginated session a user_message is a completed item.
+type turns struct {
+	starts  []int64 // of the turns that were not rolled back
+	opening bool    // the last items may belong to the turn that comes
+	at      int64   // where they begin
+	tasks   bool    // there are task_started
+	open    bool    // of which the last has no user_message yet
+}
+
+func (t *turns) add(it codec.Item, off int64) {
+	var p struct {
+		Type, Role string
+		Item       struct{ Type string }
+		Turns      int `json:"num_turns"`
+	}
+	if it.Type == codec.TypeEventMsg || it.Type == codec.TypeResponseItem {
+		_ = json.Unmarshal(it.Payload, &p) // what does not fit is of no type
+	}
+	switch {
+	case it.Type == codec.TypeEventMsg && (p.Type == "task_started" || p.Type == "turn_started"):
+		t.tasks, t.open, t.opening, t.at = true, true, true, off
+	case it.Type == codec.TypeEventMsg && (p.Type == "user_message" || p.Type == "item_completed" && p.Item.Type == "UserMessage"):
+		// Within a task it may also be a word in between.
+		if !t.tasks || t.open {
+			if !t.opening {
+				t.at = off
+			}
+			t.starts = append(t.starts, t.at)
+		}
+		t.open, t.opening = false, false
+	case it.Type == codec.TypeEventMsg && p.Type == "thread_rolled_back":
+		t.starts = t.starts[:max(0, len(t.starts)-max(0, p.Turns))]
+		t.opening = false
+	case t.tasks && t.open:
+		// Everything behind a task_started is of its turn.
+	case it.Type == codec.TypeTurnContext, it.Type == codec.TypeResponseItem && p.Type == "message" && p.Role != "assistant":
+		if !t.opening {
+			t.opening, t.at = true, off
+		}
+	default:
+		t.opening = false
+	}
+}
+
+// discard gives up a session that New began, and what is written of it, if the
+// store can remove that and nobody else has written to it.
+func (r *Recorder) discard(ctx context.Context) error {
+	r.turn <- struct{}{}
+	defer r.give()
+	r.mu.Lock()
+	r.finished, r.closed = true, true
+	r.mu.Unlock()
+	err := r.release()
+	source, canRead := store.As[store.Source](r.sink)
+	remover, canRemove := store.As[store.Remover](r.sink)
+	if !r.made || !canRead || !canRemove {
+		return err
+	}
+	f, e := source.Open(ctx, r.name)
+	if errors.Is(e, fs.ErrNotExist) {
+		return err // it stayed empty, or the store is write-once
+	} else if e != nil {
+		return errors.Join(err, e)
+	}
+	info := f.Info()
+	if e = f.Close(); e == nil && info.Size == r.size {
+		e = remover.Remove(ctx, r.name, info.Version)
+	}
+	return errors.Join(err, e)
+}
