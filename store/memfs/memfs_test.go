@@ -1,11 +1,7 @@
 package memfs_test
 
 import (
-	"context"
-	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"runtime"
 	"sync"
 	"testing"
@@ -91,31 +87,4 @@ func based() afero.Fs {
 		panic(err)
 	}
 	return afero.NewBasePathFs(mem, "/deep/down")
-}
-
-func ExampleNew() {
-	ctx := context.Background()
-	s := memfs.New(nil)
-	l, err := s.Create(ctx, "notes.jsonl")
-	if err != nil {
-		panic(err)
-	}
-	defer l.Close()
-	if err := l.Append([]byte("{}\n")); err != nil {
-		panic(err)
-	}
-	f, err := s.Open(ctx, "notes.jsonl")
-	if err != nil {
-		panic(err)
-	}
-	defer f.Close()
-	r, err := f.Range(ctx, 0, -1)
-	if err != nil {
-		panic(err)
-	}
-	defer r.Close()
-	fmt.Println(io.Copy(os.Stdout, r))
-	// Output:
-	// {}
-	// 3 <nil>
 }

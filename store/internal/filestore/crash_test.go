@@ -48,6 +48,7 @@ func (s *sweep) run(w *world, seed uint64, name string, workload func(*world)) {
 	}
 	workload(w)
 	w.fs.After = nil
+	w.after(w.fs.Crash(crashfs.All, nil), name+", power lost after all", crashfs.All)
 }
 
 // note counts what shows that losses are real.

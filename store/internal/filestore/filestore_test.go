@@ -158,6 +158,26 @@ func TestPutChecksLate(t *testing.T) {
 	}
 }
 
+// A log that somebody makes in the last instant is not replaced.
+func TestPutIfAbsentReplacesNothing(t *testing.T) {
+	t.Parallel()
+	fsys := crashfs.New()
+	fsys.Inject = func(op crashfs.Op) *crashfs.Fault {
+		if op.Name == "a.jsonl" && (op.Kind == "link" || op.Kind == "rename") {
+			f, err := fsys.Create("a.jsonl")
+			must(t, errors.Join(err, f.Close()))
+		}
+		return nil
+	}
+	s := open(fsys)
+	if _, err := s.Put(ctx, "a.jsonl", body("new\n"), store.Cond{IfAbsent: true}); !errors.Is(err, store.ErrChanged) {
+		t.Errorf("Put = %v", err)
+	}
+	if got := content(t, s, "a.jsonl"); got != "" {
+		t.Errorf("the log is %q", got)
+	}
+}
+
 // A context that ends while a log is made plain ends that, and leaves it as it was.
 func TestUnsealIsCancelled(t *testing.T) {
 	t.Parallel()
@@ -179,7 +199,66 @@ func TestUnsealIsCancelled(t *testing.T) {
 	}
 }
 
-// A gate that is held is waited for, as long as the context lasts.
+func TestReadIsCancelled(t *testing.T) {
+	t.Parallel()
+	s := open(crashfs.New())
+	put(t, s, "a.jsonl", "one\n")
+	f, err := s.Open(ctx, "a.jsonl")
+	must(t, err)
+	defer f.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	r, err := f.Range(ctx, 0, -1)
+	must(t, err)
+	defer r.Close()
+	cancel()
+	if n, err := r.Read(make([]byte, 10)); n != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("Read = %d, %v", n, err)
+	}
+}
+
+// readers are read one after the other, a Read each.
+type readers []func() error
+
+func (r *readers) Read(p []byte) (int, error) {
+	next := (*r)[0]
+	*r = (*r)[1:]
+	return copy(p, "line\n"), next()
+}
+
+func bodyOf(claimed string, r ...func() error) store.Body {
+	b := body(claimed)
+	b.Open = func() (io.ReadCloser, error) { return io.NopCloser((*readers)(&r)), nil }
+	return b
+}
+
+var errReadOn = errors.New("read on")
+
+func readOn() error { return errReadOn }
+
+// A body is not read on when the context is over.
+func TestPutIsCancelled(t *testing.T) {
+	t.Parallel()
+	fsys := crashfs.New()
+	ctx, cancel := context.WithCancel(ctx)
+	b := bodyOf("line\nline\n", func() error { cancel(); return nil }, readOn)
+	_, err := open(fsys).Put(ctx, "a.jsonl", b, store.Cond{IfAbsent: true})
+	if !errors.Is(err, context.Canceled) || errors.Is(err, errReadOn) {
+		t.Errorf("Put = %v", err)
+	}
+}
+
+// A body is not read on when it is certain that it is too long.
+func TestPutOfALongBody(t *testing.T) {
+	t.Parallel()
+	b := bodyOf("line\n", func() error { return nil }, func() error { return nil }, readOn)
+	_, err := open(crashfs.New()).Put(ctx, "a.jsonl", b, store.Cond{IfAbsent: true})
+	if !errors.Is(err, store.ErrChanged) || errors.Is(err, errReadOn) {
+		t.Errorf("Put = %v", err)
+	}
+}
+
+// A gate that is held is waited for, as long as the context lasts; to give a lock
+// back also when that is over.
 func TestGate(t *testing.T) {
 	t.Parallel()
 	fsys := crashfs.New()
@@ -196,26 +275,56 @@ func TestGate(t *testing.T) {
 		t.Errorf("Create = %v", err)
 	}
 	tries := 0
-	fsys.After = func(op crashfs.Op) {
-		if tries++; op.Kind == "lock" && tries == 10 {
+	openSoon := func(op crashfs.Op) {
+		if op.Kind != "lock" {
+			return
+		}
+		if tries++; tries%3 == 0 {
 			must(t, gate.Close())
 		}
 	}
-	l, err := s.Create(ctx, "a.jsonl")
+	fsys.After = openSoon
+	waiting, cancel = context.WithCancel(ctx)
+	l, err := s.Create(waiting, "a.jsonl")
 	must(t, err)
+	if tries < 3 {
+		t.Error("Create did not wait for the gate")
+	}
+
+	fsys.After = nil
+	gate, err = fsys.Lock(".locks/gate")
+	must(t, err)
+	cancel()
+	tries, fsys.After = 0, openSoon
 	must(t, l.Close())
+	if got := strings.Join(fsys.Files(), " "); got != ".locks/gate a.jsonl" || tries < 3 {
+		t.Errorf("there is %s after %d tries", got, tries)
+	}
 }
 
-// A gate that somebody never opens does not block for ever.
+// A gate that somebody never opens does not block for ever, and what it guards is
+// not touched.
 func TestGateStaysShut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		fsys := crashfs.New()
+		s := open(fsys)
+		l, err := s.Create(ctx, "a.jsonl")
+		must(t, err)
 		gate, err := fsys.Lock(".locks/gate")
 		must(t, err)
-		if _, err := open(fsys).Create(ctx, "a.jsonl"); !errors.Is(err, store.ErrBusy) {
+		if _, err := s.Create(ctx, "b.jsonl"); !errors.Is(err, store.ErrBusy) {
 			t.Errorf("Create = %v", err)
 		}
+		if err := l.Close(); !errors.Is(err, store.ErrBusy) {
+			t.Errorf("Close = %v", err)
+		}
+		if got := strings.Join(fsys.Files(), " "); got != ".locks/a.jsonl .locks/gate a.jsonl" {
+			t.Errorf("there is %s", got)
+		}
 		must(t, gate.Close())
+		l, err = s.Append(ctx, "a.jsonl")
+		must(t, err)
+		must(t, l.Close())
 	})
 }
