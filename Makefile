@@ -4,7 +4,7 @@
 RACE := $(shell command -v cc >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
 MODULES := . integration bench
 
-.PHONY: test check cross unit integration bench fuzz
+.PHONY: test check cross unit integration mutate bench fuzz
 
 ## test: everything that CI runs
 test: check cross unit integration
@@ -28,6 +28,10 @@ unit:
 ## integration: against real servers, which are built or linked from their modules
 integration:
 	cd integration && go test ./...
+
+## mutate: breaks each guarantee; the test that holds it has to notice
+mutate:
+	go run ./internal/mutate
 
 ## bench: side by side with what the limits are measured by
 bench:

@@ -64,7 +64,7 @@ func lock(name string) local.Lock {
 	return local.Lock{File: dir + n.Session.String() + ".lock", Gate: dir + ".coordination.lock"}
 }
 
-// Close releases the home. Recorders stay usable.
+// Close releases the home. Its recorders have to be closed before.
 func (h *Home) Close() error { return h.store.Close() }
 
 // Store returns the home's files.

@@ -1,6 +1,7 @@
 package crashfs
 
 import (
+	"cmp"
 	"maps"
 	"math/rand/v2"
 	"path"
@@ -65,7 +66,10 @@ func (c *crash) copy(n *node) *node {
 		}
 	}
 	made.entries = map[string]*node{}
-	for _, name := range slices.Sorted(maps.Keys(names)) { // sorted, for the sake of random
+	// In an order that is always the same, for the sake of random: temporary files
+	// have other names each time.
+	byAge := func(a, b string) int { return cmp.Compare(names[a].id, names[b].id) }
+	for _, name := range slices.SortedFunc(maps.Keys(names), byAge) {
 		made.entries[name] = c.copy(names[name])
 	}
 	made.syncDir()

@@ -1,0 +1,332 @@
+package main
+
+const (
+	vfs       = "store/internal/vfs"
+	filestore = "store/internal/filestore"
+	local     = "store/local"
+	memfs     = "store/memfs"
+	blob      = "store/blob"
+	dirblob   = "store/blob/dirblob"
+)
+
+// Each mutation takes one thing away. Those that leave a variable unused use it up.
+var mutations = []mutation{
+	// Durability.
+	{
+		vfs + "/os.go", "the fsync of a directory",
+		"return errors.Join(d.Sync(), d.Close())", "return d.Close()", vfs, "TestSyncDirSyncs",
+	},
+	{
+		vfs + "/vfs.go", "the fsync of a file that is put",
+		"err = f.Sync()", "err = nil", filestore, "TestCrash",
+	},
+	{
+		vfs + "/vfs.go", "the fsync of the directory of a log that is put",
+		"return SyncAbove(fsys, name)", "return nil", filestore, "TestCrash",
+	},
+	{
+		vfs + "/vfs.go", "the fsync of directories that were made",
+		`if err := fsys.SyncDir(dir); err != nil || dir == "." {`, "if err := fsys.SyncDir(dir); true {", filestore, "TestCrash",
+	},
+	{
+		vfs + "/vfs.go", "the time of a log before its fsync",
+		"err = date() // so that Sync makes it durable too", "err = nil", filestore, "TestCrash",
+	},
+	{
+		filestore + "/log.go", "the fsync of a log",
+		"if err := l.f.Sync(); err != nil {", "if err := error(nil); err != nil {", filestore, "TestCrash",
+	},
+	{
+		filestore + "/log.go", "the fsync of the directory of a log",
+		"if !l.durable {", "if false {", filestore, "TestCrash",
+	},
+	{
+		filestore + "/log.go", "the fsync of the directory of a log that another process made",
+		"return &log{f: f, size: fi.Size(), synced: fi.Size()}, nil",
+		"return &log{f: f, size: fi.Size(), synced: fi.Size(), durable: true}, nil", filestore, "TestCrash",
+	},
+	{
+		filestore + "/log.go", "the Sync of Seal",
+		"err = l.sync()", "err = nil", filestore, "TestCrash",
+	},
+	{
+		filestore + "/put.go", "the fsync of the directory after a removal",
+		"return s.fs.SyncDir(path.Dir(file))", "_ = path.Dir\n\treturn nil", filestore, "TestCrash",
+	},
+
+	// Failures.
+	{
+		filestore + "/log.go", "the poisoning by a failed Append",
+		`return l.poison("append", err, before)`, `_ = before; return store.Wrap("append", l.name, err)`, filestore, "TestFaults",
+	},
+	{
+		filestore + "/log.go", "the poisoning by a failed Sync",
+		"if err := l.f.Sync(); err != nil {\n\t\treturn l.poison(\"sync\", err, l.synced)",
+		"if err := l.f.Sync(); err != nil {\n\t\treturn store.Wrap(\"sync\", l.name, err)", filestore, "TestFaults",
+	},
+	{
+		filestore + "/log.go", "the poisoning by a failed fsync of a directory",
+		"if err := vfs.SyncAbove(l.fs, l.name); err != nil {\n\t\t\treturn l.poison(\"sync\", err, l.synced)",
+		"if err := vfs.SyncAbove(l.fs, l.name); err != nil {\n\t\t\treturn store.Wrap(\"sync\", l.name, err)", filestore, "TestFaults",
+	},
+	{
+		filestore + "/log.go", "memory of the first failure",
+		"l.err = store.Wrap(op, l.name, cause)\n\treturn l.err", "return store.Wrap(op, l.name, cause)", filestore, "TestFaults",
+	},
+	{
+		filestore + "/log.go", "the cut-back",
+		"err = l.f.Truncate(keep)", "", filestore, "TestFaults",
+	},
+	{
+		filestore + "/log.go", "the look for foreign bytes before a cut-back",
+		"case fi.Size() == l.size:", "case true:", filestore, "TestForeignBytesAreNotCut",
+	},
+	{
+		filestore + "/log.go", "the length check of a write",
+		"if err == nil && n < len(p) {", "if false {", filestore, "TestFaults",
+	},
+	{
+		filestore + "/log.go", "the removal of a log of which nothing remained",
+		"err = errors.Join(err, l.fs.Remove(l.name))", "", filestore, "TestFailedFirstAppend",
+	},
+	{
+		vfs + "/vfs.go", "the error of Close",
+		"err = errors.Join(err, f.Close())", "_ = f.Close()", filestore, "TestFaults",
+	},
+	{
+		vfs + "/vfs.go", "the removal of the temporary file",
+		"if e := fsys.Remove(temp); e != nil", "if e := error(nil); e != nil", filestore, "TestFaults",
+	},
+	{
+		filestore + "/filestore.go", "the length check of a read",
+		`err = fmt.Errorf("%w: the file was cut at byte %d", store.ErrChanged, s.off)`, "err = io.EOF", filestore, "TestReadOfACutLog",
+	},
+	{
+		filestore + "/filestore.go", "the difference between a failed read and a damaged form",
+		"return short, err\n}", "return short, nil\n}", filestore, "TestFaults",
+	},
+	{
+		filestore + "/filestore.go", "ErrCorrupt for a damaged log",
+		`err = fmt.Errorf("%w: %w", store.ErrCorrupt, err)`, "", local, "TestDamagedSealedLog",
+	},
+
+	// Conditions.
+	{
+		filestore + "/put.go", "the condition of Put",
+		"if absent != c.IfAbsent || !absent &&", "if false &&", local, "TestStore/PutConditions",
+	},
+	{
+		filestore + "/put.go", "the compare of versions in Put",
+		"|| !absent && s.fs.Version(at.file, at.fi) != c.IfVersion {", "{", local, "TestStore/PutConditions",
+	},
+	{
+		filestore + "/put.go", "the second look before a log is replaced",
+		"if old, err = s.check(ctx, name, c); err != nil {", "if old, err = s.find(ctx, name); false {", filestore, "TestPutChecksLate",
+	},
+	{
+		filestore + "/put.go", "link instead of rename for a free name",
+		"if c.IfAbsent {", "if false {", filestore, "TestPutIfAbsentReplacesNothing",
+	},
+	{
+		filestore + "/put.go", "the compare of versions in Remove",
+		"if s.fs.Version(at.file, at.fi) != version {", "if false {", local, "TestStore/RemoveConditions",
+	},
+	{
+		"store/body.go", "the refusal of no condition",
+		`if c.IfAbsent == (c.IfVersion != "") {`, "if false {", local, "TestStore/PutConditions",
+	},
+	{
+		"store/body.go", "the hash compare of a body",
+		"if [32]byte(b.hash.Sum(nil)) != b.body.SHA256 {", "if false {", "store", "TestBodyReader",
+	},
+
+	{
+		"store/body.go", "the early end of a body that is long",
+		"if b.n > b.body.Size {", "if false {", filestore, "TestPutOfALongBody",
+	},
+
+	// Two forms of one log.
+	{
+		filestore + "/filestore.go", "the rule for a plain form that was cut short",
+		"if short {", "if short && false {", local, "TestForms",
+	},
+	{
+		filestore + "/put.go", "the removal of a form that does not count before the other is replaced",
+		"if !old.sealed {", "if false {", filestore, "TestFaults",
+	},
+	{
+		filestore + "/put.go", "the removal of the compressed form that was replaced",
+		"if old.sealed {", "if false {", filestore, "TestCrash",
+	},
+	{
+		filestore + "/put.go", "the removal of the form that does not count before the other",
+		"if err := s.removeOther(name, at); err != nil {", "if err := error(nil); err != nil {", filestore, "TestFaults",
+	},
+
+	// Locks.
+	{
+		filestore + "/log.go", "the lock of a writer",
+		"unlock, err := s.take(ctx, name)", "unlock, err := func() error { return nil }, error(nil)", local, "TestTwoProcesses",
+	},
+	{
+		filestore + "/lock.go", "the lock of Put and Remove",
+		"do func() error) error {\n\tunlock, err := s.take(ctx, name)",
+		"do func() error) error {\n\tunlock, err := func() error { return nil }, error(nil)", local, "TestTwoProcesses",
+	},
+	{
+		filestore + "/lock.go", "one lock for a log and its compressed form",
+		"name = strings.TrimSuffix(name, sealedSuffix)", "", filestore, "TestStoredFormIsLocked",
+	},
+	{
+		filestore + "/lock.go", "the gate when a lock is taken",
+		"open, err := s.gate(ctx, l.Gate)", `open, err := s.gate(ctx, "")`, filestore, "TestGate",
+	},
+	{
+		filestore + "/lock.go", "the gate when a lock is given back",
+		"open, err := s.gate(context.WithoutCancel(ctx), l.Gate)", `open, err := s.gate(context.WithoutCancel(ctx), "")`, filestore, "TestGateStaysShut",
+	},
+	{
+		filestore + "/lock.go", "the wait for the gate when the context is over",
+		"context.WithoutCancel(ctx)", "context.Context(ctx)", filestore, "TestGate",
+	},
+	{
+		filestore + "/lock.go", "the removal of a lock's file",
+		"if e := s.fs.Remove(l.File); !errors.Is(e, fs.ErrNotExist) {", "if e := error(nil); !errors.Is(e, fs.ErrNotExist) {", local, "TestTwoProcesses",
+	},
+	{
+		vfs + "/lock_unix.go", "flock",
+		"err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)", "var err error", local, "TestCodexLock",
+	},
+	{
+		vfs + "/os.go", "the look whether a lock's file still has its name",
+		"err == nil && os.SameFile(held, now)", "err == nil || os.SameFile(held, now)", vfs, "TestLockOfARemovedFile",
+	},
+	{
+		memfs + "/serial.go", "the lock in memory",
+		"if s.locked[name] {", "if false {", memfs, "TestStore/MemMapFs/AppendBusy",
+	},
+
+	// Files.
+	{
+		vfs + "/os.go", "O_EXCL",
+		"os.O_CREATE|os.O_EXCL", "os.O_CREATE", vfs, "TestFS",
+	},
+	{
+		vfs + "/os.go", "O_APPEND",
+		"os.O_RDWR|os.O_APPEND, 0)", "os.O_RDWR, 0)", vfs, "TestFS",
+	},
+	{
+		vfs + "/os.go", "the mode of files against the umask",
+		"if err := made.Chmod(filePerm); err != nil &&", "if err := error(nil); err != nil &&", local, "TestUmask",
+	},
+	{
+		vfs + "/os.go", "the mode of directories against the umask",
+		"err = f.root.Chmod(name, dirPerm) // as in create", "", local, "TestUmask",
+	},
+	{
+		vfs + "/os.go", "the refusal of links to directories where some are made",
+		"if err == nil && !fi.IsDir() {", "if false && !fi.IsDir() {", vfs, "TestSymbolicLinks",
+	},
+	{
+		filestore + "/filestore.go", "the refusal of links to directories",
+		"if err := s.reach(path.Dir(name)); err != nil {\n\t\treturn form{}, err", "if false {\n\t\treturn form{}, nil", local, "TestSymbolicLinks",
+	},
+	{
+		filestore + "/filestore.go", "the refusal of links to files",
+		"err == nil && !fi.Mode().IsRegular()", "false", local, "TestSymbolicLinks",
+	},
+	{
+		memfs + "/serial.go", "the end as the place of a write",
+		"if _, err := f.Seek(0, io.SeekEnd); err != nil {", "if _, err := f.Seek(0, io.SeekStart); err != nil {", memfs, "TestStore/MemMapFs/AppendContinues",
+	},
+
+	// Contexts and names.
+	{
+		filestore + "/filestore.go", "the look at the context before a call",
+		"if err := ctx.Err(); err != nil {\n\t\treturn err\n\t}\n\treturn store.CheckName(name)", "return store.CheckName(name)", local, "TestStore/Cancelled",
+	},
+	{
+		filestore + "/filestore.go", "the look at the context while a log is read",
+		"if err := s.ctx.Err(); err != nil {", "if err := error(nil); err != nil {", filestore, "TestReadIsCancelled",
+	},
+	{
+		"store/body.go", "the look at the context while a body is read",
+		"if err := b.ctx.Err(); err != nil {", "if err := error(nil); err != nil {", filestore, "TestPutIsCancelled",
+	},
+	{
+		filestore + "/filestore.go", "the check of names",
+		"return store.CheckName(name)\n}", "return nil\n}", local, "TestStore/BadNames",
+	},
+	{
+		"store/errors.go", "the refusal of names that begin with a dot",
+		"case e[0] == '.':", "case false:", "store", "TestCheckName",
+	},
+	{
+		"store/errors.go", "the refusal of names that lead elsewhere",
+		`case name == "." || !fs.ValidPath(name):`, `case name == "":`, "store", "TestCheckName",
+	},
+
+	// Sealed logs and object stores.
+	{
+		"codec/sealed.go", "the check of a sealed log against its trailer",
+		"if t != got || sum != frames.sum ||", "if t != got && sum != frames.sum ||", "codec", "TestDamage",
+	},
+	{
+		blob + "/put.go", "the condition of a create",
+		"u.cond.IfAbsent,\n\t}", "false,\n\t}", blob, "TestConformance/dir/PutConditions",
+	},
+	{
+		blob + "/put.go", "the condition of a replacement",
+		"w := Write{IfVersion: u.cond.IfVersion,", "w := Write{", blob, "TestConformance/dir/PutConditions",
+	},
+	{
+		dirblob + "/write.go", "the condition of a create in a directory",
+		"if w.ifNotExist {", "if false {", dirblob, "TestConditionsHoldBetweenBuckets",
+	},
+	{
+		dirblob + "/write.go", "the condition of a replacement in a directory",
+		`version := w.pending.IfVersion; version != ""`, `version := w.pending.IfVersion; false`, dirblob, "TestConditionsHoldBetweenBuckets",
+	},
+	{
+		dirblob + "/dirblob.go", "the fsync of the directory after a removal",
+		"return b.fsys.SyncDir(path.Dir(key))", "return nil", dirblob, "TestDeleteIsDurable",
+	},
+	{
+		blob + "/s3/s3.go", "the If-Match of a replacement in S3",
+		"in.IfMatch = quote(w.IfVersion)", "", "integration", "TestConformance/versitygw/plain/PutConditions",
+	},
+	{
+		blob + "/gcs/gcs.go", "the generation of a replacement in GCS",
+		"*handle = (*handle).If(storage.Conditions{GenerationMatch: generation})", "", "integration", "TestConformance/fake-gcs-server/plain/PutConditions",
+	},
+	{
+		blob + "/azure/azure.go", "the If-Match of a replacement in Azure",
+		"IfMatch: &etag", "IfMatch: func(*azcore.ETag) *azcore.ETag { return nil }(&etag)", blob + "/azure", "TestConformance/plain/PutConditions",
+	},
+
+	// The mirror.
+	{
+		"mirror/push.go", "the hash compare of what a version extends",
+		"case src.version.Size > cur.Size && src.prefix == cur.SHA256:", "case src.version.Size > cur.Size:", "mirror", "TestPushRules",
+	},
+	{
+		"mirror/push.go", "the hash compare of a version that is the mirror's",
+		"case src.version.Size == cur.Size && src.version.hash() == cur.SHA256:", "case src.version.Size == cur.Size:", "mirror", "TestPushRules",
+	},
+	{
+		"mirror/push.go", "the hash compare of a version that the mirror extends",
+		"if cur.Size > src.version.Size && remote.prefix == src.version.hash() {", "if cur.Size > src.version.Size {", "mirror", "TestPushRules",
+	},
+	{
+		"mirror/push.go", "the copy to history before a rewrite",
+		"if err := p.copy(ctx, remote, historyKey(s.key, cur.SHA256)); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestPushRules",
+	},
+	{
+		"mirror/restore.go", "the hash compare of a file that is to be replaced",
+		"if remote.prefix == local.version.hash() {", "if true {", "mirror", "TestRestore",
+	},
+	{
+		"mirror/verify.go", "the check of every byte by a deep verify",
+		"if !v.Deep {\n\t\treturn codec.OpenSealed(", "if true {\n\t\treturn codec.OpenSealed(", "mirror", "TestVerifyFindsDamage",
+	},
+}
