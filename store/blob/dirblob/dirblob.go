@@ -52,7 +52,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/gofrs/flock"
 	gcblob "gocloud.dev/blob"
 	"gocloud.dev/blob/driver"
 	"gocloud.dev/gcerrors"
@@ -95,7 +94,7 @@ func OpenBucket(dir string, o *Options) (*gcblob.Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	return gcblob.NewBucket(newBucket(root, root.Path(lockName), root.Close)), nil
+	return gcblob.NewBucket(newBucket(root, root.Close)), nil
 }
 
 // mkdirAll makes dir durably.
@@ -162,14 +161,13 @@ type Delete struct {
 
 // bucket implements driver.Bucket.
 type bucket struct {
-	fsys     vfs.FS
-	lockPath string
-	close    func() error
-	turn     chan struct{} // holds one token: whose turn it is in this process
+	fsys  vfs.FS
+	close func() error
+	turn  chan struct{} // holds one token: whose turn it is in this process
 }
 
-func newBucket(fsys vfs.FS, lockPath string, close func() error) *bucket {
-	b := &bucket{fsys: fsys, lockPath: lockPath, close: close, turn: make(chan struct{}, 1)}
+func newBucket(fsys vfs.FS, close func() error) *bucket {
+	b := &bucket{fsys: fsys, close: close, turn: make(chan struct{}, 1)}
 	b.turn <- struct{}{}
 	return b
 }
@@ -216,8 +214,8 @@ func (b *bucket) lock(ctx context.Context) (unlock func() error, err error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	l := flock.New(b.lockPath, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
-	if _, err := l.TryLockContext(ctx, lockPoll); err != nil {
+	l, err := b.waitLock(ctx)
+	if err != nil {
 		b.turn <- struct{}{}
 		return nil, err
 	}
@@ -226,6 +224,23 @@ func (b *bucket) lock(ctx context.Context) (unlock func() error, err error) {
 		b.turn <- struct{}{}
 		return err
 	}, nil
+}
+
+// waitLock takes the lock between processes.
+func (b *bucket) waitLock(ctx context.Context) (io.Closer, error) {
+	poll := time.NewTicker(lockPoll)
+	defer poll.Stop()
+	for {
+		l, err := b.fsys.Lock(lockName)
+		if !errors.Is(err, vfs.ErrLocked) {
+			return l, err
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // checkKey returns an error unless each element of key is a name, or one with

@@ -272,7 +272,7 @@ func TestLockWaits(t *testing.T) {
 	dir := t.TempDir()
 	root, err := vfs.OpenOS(dir)
 	must(t, err)
-	other := newBucket(root, root.Path(lockName), root.Close)
+	other := newBucket(root, root.Close)
 	unlock, err := other.lock(ctx)
 	must(t, err)
 	b := open(t, dir)
@@ -434,7 +434,7 @@ func TestFaults(t *testing.T) {
 					version = versionOf(t, b, "d/a.txt")
 				}
 				fsys := &faultFS{FS: root, fail: fail}
-				b := gcblob.NewBucket(newBucket(fsys, root.Path(lockName), root.Close))
+				b := gcblob.NewBucket(newBucket(fsys, root.Close))
 				err = write(b, "d/a.txt", "new", version, gcblob.WriterOptions{
 					IfNotExist: tt.ifNotExist,
 					Metadata:   map[string]string{"mtime": "2026-01-02T03:04:05Z"},
@@ -473,7 +473,7 @@ func TestDeleteIsDurable(t *testing.T) {
 	root, err := vfs.OpenOS(dir)
 	must(t, err)
 	fsys := &faultFS{FS: root, fail: -1}
-	b := gcblob.NewBucket(newBucket(fsys, root.Path(lockName), root.Close))
+	b := gcblob.NewBucket(newBucket(fsys, root.Close))
 	must(t, b.Delete(ctx, "d/a.txt"))
 	must(t, b.Close())
 	if got := strings.Join(fsys.ops, " "); got != "remove syncdir" {

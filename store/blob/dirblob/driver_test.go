@@ -60,7 +60,7 @@ func (h *harness) MakeDriver(context.Context) (driver.Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newBucket(root, root.Path(lockName), root.Close), nil
+	return newBucket(root, root.Close), nil
 }
 
 func (h *harness) MakeDriverForNonexistentBucket(context.Context) (driver.Bucket, error) {

@@ -35,11 +35,6 @@ func OpenOS(dir string) (*OS, error) {
 // Close releases the directory; files opened from it stay usable.
 func (f *OS) Close() error { return f.root.Close() }
 
-// Path returns the path of name for those who must name it to the system.
-func (f *OS) Path(name string) string {
-	return filepath.Join(f.root.Name(), filepath.FromSlash(name))
-}
-
 // Open opens a file or a directory for reading.
 func (f *OS) Open(name string) (File, error) {
 	return file(f.root.Open(filepath.FromSlash(name)))
