@@ -4,7 +4,7 @@
 RACE := $(shell command -v cc >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
 MODULES := . integration bench
 
-.PHONY: test check cross unit integration mutate bench fuzz
+.PHONY: test check cross unit integration mutate soak bench fuzz
 
 ## test: everything that CI runs
 test: check cross unit integration
@@ -32,6 +32,10 @@ integration:
 ## mutate: breaks each guarantee; the test that holds it has to notice
 mutate:
 	go run ./internal/mutate
+
+## soak: what takes too long for every change: 1,000 kills of a recorder
+soak:
+	go test ./recorder -run 'TestKill$$' -kills 1000 -timeout 30m -v
 
 ## bench: side by side with what the limits are measured by
 bench:
