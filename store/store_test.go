@@ -230,9 +230,7 @@ func unheldLines(comment string) (lines []string) {
 // which directory's tests run it over them.
 var suites = map[string]string{
 	"blob/dirblob": "blob",
-	"blob/gcs":     "../integration",
 	"blob/mem":     "blob",
-	"blob/s3":      "../integration",
 	"internal":     "because what is below it is tested as local and memfs",
 	"storetest":    "because it is the suite",
 }

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -637,6 +638,31 @@ func TestShortReply(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestStalledReply is about connections that stay, and bring nothing.
+func TestStalledReply(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		s := f.store(t)
+		put(t, s, "a.bin", lines(100_000))
+		file, err := s.Open(ctx, "a.bin")
+		must(t, err)
+		f.stalled = true
+		began := time.Now()
+		_, err = readRange(file, 50_000, -1)
+		wantErr(t, "Range", err, os.ErrDeadlineExceeded)
+		_, err = s.Open(ctx, "a.bin")
+		wantErr(t, "Open", err, os.ErrDeadlineExceeded)
+		if took := time.Since(began); took > 10*time.Minute {
+			t.Errorf("it took %v", took)
+		}
+		c, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err = s.Open(c, "a.bin")
+		wantErr(t, "Open with a deadline", err, context.DeadlineExceeded)
+	})
 }
 
 // A failingReader fails after some bytes.

@@ -37,6 +37,8 @@ type fake struct {
 	// short, if not nil, ends every reply to a read of more than 32 KiB early, in
 	// this way.
 	short error
+	// stalled is a server whose replies to reads have no byte until the client goes.
+	stalled bool
 	// mute is a service whose replies to reads have no version.
 	mute bool
 	// written is called with what each upload asked for.
@@ -154,6 +156,13 @@ func (f *fake) Attributes(ctx context.Context, key string) (*driver.Attributes, 
 	}, f.called("head", key)
 }
 
+type stalledReader struct{ ctx context.Context }
+
+func (r stalledReader) Read([]byte) (int, error) {
+	<-r.ctx.Done()
+	return 0, r.ctx.Err()
+}
+
 type fakeReader struct {
 	io.Reader
 	o    fakeObject
@@ -193,6 +202,9 @@ func (f *fake) NewRangeReader(ctx context.Context, key string, off, n int64, _ *
 	var r io.Reader = p
 	if f.short != nil && p.Len() > 32<<10 {
 		r = &failingReader{io.LimitReader(p, 32<<10), f.short}
+	}
+	if f.stalled {
+		r = stalledReader{ctx}
 	}
 	return &fakeReader{r, o, f.mute}, f.called("get", key)
 }

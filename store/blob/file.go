@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"maps"
 	"net/http"
+	"net/http/httptrace"
+	"os"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -76,7 +78,7 @@ type file struct {
 
 // readHead fills in the head and what the service says of the object.
 func (f *file) readHead(ctx context.Context) error {
-	r, err := f.s.bucket.NewRangeReader(ctx, f.key, 0, headLen, nil)
+	b, err := f.s.ask(ctx, f.key, 0, headLen)
 	if err != nil {
 		if code, _ := f.s.code(err); code == gcerrors.InvalidArgument {
 			// An object without bytes has no range that could be read.
@@ -87,12 +89,14 @@ func (f *file) readHead(ctx context.Context) error {
 		}
 		return f.s.errorOf(ctx, err, store.ErrChanged)
 	}
-	defer r.Close()
+	defer b.Close()
+	r := b.r
 	if r.Size() < 0 {
 		return fmt.Errorf("the service does not tell the object's size: %w", errors.ErrUnsupported)
 	}
 	f.head = make([]byte, min(headLen, r.Size()))
-	if _, err := io.ReadFull(f.s.body(ctx, r, int64(len(f.head))), f.head); err != nil {
+	b.left = int64(len(f.head))
+	if _, err := io.ReadFull(b, f.head); err != nil {
 		return err
 	}
 	o, ok := f.s.objectOf(r)
@@ -193,7 +197,7 @@ func (f *file) fetch(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 	if off+n <= int64(len(f.head)) {
 		return io.NopCloser(bytes.NewReader(f.head[off : off+n])), nil
 	}
-	r, err := f.s.bucket.NewRangeReader(ctx, f.key, off, n, nil)
+	b, err := f.s.ask(ctx, f.key, off, n)
 	if err != nil {
 		switch code, _ := f.s.code(err); code {
 		case gcerrors.NotFound:
@@ -203,6 +207,7 @@ func (f *file) fetch(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 		}
 		return nil, f.s.errorOf(ctx, err, store.ErrChanged)
 	}
+	r := b.r
 	same := r.Size() == f.info.Stored
 	if o, ok := f.s.objectOf(r); ok && f.exact {
 		same = same && o.Version == f.info.Version
@@ -210,41 +215,83 @@ func (f *file) fetch(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 		same = same && r.ModTime().Equal(f.info.ChangeTime)
 	}
 	if !same {
-		return nil, errors.Join(store.ErrChanged, r.Close())
+		return nil, errors.Join(store.ErrChanged, b.Close())
 	}
-	return f.s.body(ctx, r, n), nil
+	return b, nil
 }
 
-// body returns a reader of the n bytes that r promised: an early end is
+const (
+	// maxResumes bounds how often in a row the service's client may resume a reply
+	// without getting a byte. That of GCS does so for ever, and without a pause
+	// (storage v1.67.0).
+	maxResumes = 5
+	// stallTime bounds the wait for the next byte of a reply.
+	stallTime = 2 * time.Minute
+)
+
+var (
+	errBroken  = fmt.Errorf("the connection broke %d times in a row", maxResumes)
+	errStalled = fmt.Errorf("no byte came for %v: %w", stallTime, os.ErrDeadlineExceeded)
+)
+
+// ask requests n bytes from off. Its errors are the bucket's.
+func (s *Store) ask(ctx context.Context, key string, off, n int64) (*body, error) {
+	b := &body{ctx: ctx, s: s, left: n}
+	b.asking, b.stop = context.WithCancelCause(ctx)
+	var opened atomic.Bool
+	traced := httptrace.WithClientTrace(b.asking, &httptrace.ClientTrace{GetConn: func(string) {
+		if opened.Load() && b.resumes.Add(1) > maxResumes {
+			b.stop(errBroken)
+		}
+	}})
+	var err error
+	if b.r, err = s.bucket.NewRangeReader(traced, key, off, n, nil); err != nil {
+		b.stop(nil)
+		return nil, err
+	}
+	opened.Store(true)
+	return b, nil
+}
+
+// A body reads the bytes that a reply promised: an early end is
 // io.ErrUnexpectedEOF, and io.EOF comes by itself, not wrapped in an error of the
-// network as net/http and gocloud pass it on.
-func (s *Store) body(ctx context.Context, r io.ReadCloser, n int64) io.ReadCloser {
-	return &body{ctx: ctx, s: s, r: r, left: n}
-}
-
+// network as net/http and gocloud pass it on. It ends in finite time.
 type body struct {
-	ctx  context.Context // of the one request
-	s    *Store
-	r    io.ReadCloser
-	left int64
+	ctx     context.Context // of the one request
+	asking  context.Context // ends with ctx, or for a cause of ours
+	stop    context.CancelCauseFunc
+	s       *Store
+	r       *gcblob.Reader
+	left    int64
+	resumes atomic.Int32 // since the last byte
 }
 
 func (b *body) Read(p []byte) (int, error) {
 	if b.left <= 0 {
 		return 0, io.EOF
 	}
+	stalled := time.AfterFunc(stallTime, func() { b.stop(errStalled) })
 	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
+	stalled.Stop()
 	b.left -= int64(n)
+	if n > 0 {
+		b.resumes.Store(0)
+	}
 	switch {
 	case err == nil || b.left == 0:
 		return n, nil
+	case b.ctx.Err() == nil && b.asking.Err() != nil:
+		return n, context.Cause(b.asking)
 	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF
 	}
 	return n, b.s.errorOf(b.ctx, err, store.ErrChanged)
 }
 
-func (b *body) Close() error { return b.r.Close() }
+func (b *body) Close() error {
+	defer b.stop(nil)
+	return b.r.Close()
+}
 
 func (f *file) Info() store.Info { return f.info }
 

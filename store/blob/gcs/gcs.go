@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"cloud.google.com/go/storage"
 	gcblob "gocloud.dev/blob"
@@ -27,9 +28,15 @@ import (
 // Scheme is the URL scheme that URLOpener is for.
 const Scheme = gcsblob.Scheme
 
-// maxAttempts bounds how often one request is tried. The SDK's own bound is the
-// context alone, so that a server that is down would hang us.
-const maxAttempts = 6
+const (
+	// maxAttempts bounds how often one request is tried. The SDK's own bound is the
+	// context alone, so that a server that is down would hang us. Its pauses are
+	// random, at most 1, 2, 4 … seconds, and a tenth of that between those of an
+	// upload.
+	maxAttempts = 5
+	// replyTimeout bounds the wait for a reply to a request that was sent whole.
+	replyTimeout = 2 * time.Minute
+)
 
 // URLOpener opens "gs" URLs with gocloud's opener and parameters. Unlike gocloud's
 // default opener it prints nothing, and gives up a request after some tries.
@@ -39,7 +46,9 @@ type URLOpener struct{}
 // it. Credentials are Google's application default credentials, or none if the
 // URL says anonymous=true or STORAGE_EMULATOR_HOST (host:port) is set.
 func (URLOpener) OpenBucketURL(ctx context.Context, u *url.URL) (*gcblob.Bucket, error) {
-	opener := &gcsblob.URLOpener{Client: gcp.NewAnonymousHTTPClient(gcp.DefaultTransport())}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.ResponseHeaderTimeout = replyTimeout
+	opener := &gcsblob.URLOpener{Client: gcp.NewAnonymousHTTPClient(transport)}
 	anonymous, _ := strconv.ParseBool(u.Query().Get("anonymous"))
 	if !anonymous && u.Query().Get("access_id") != "-" && os.Getenv("STORAGE_EMULATOR_HOST") == "" {
 		credentials, err := gcp.DefaultCredentials(ctx)
@@ -47,7 +56,7 @@ func (URLOpener) OpenBucketURL(ctx context.Context, u *url.URL) (*gcblob.Bucket,
 			return nil, fmt.Errorf("open %s: %w", u.Redacted(), err)
 		}
 		opener.TokenSource = gcp.CredentialsTokenSource(credentials)
-		if opener.Client, err = gcp.NewHTTPClient(gcp.DefaultTransport(), opener.TokenSource); err != nil {
+		if opener.Client, err = gcp.NewHTTPClient(transport, opener.TokenSource); err != nil {
 			return nil, fmt.Errorf("open %s: %w", u.Redacted(), err)
 		}
 	}
@@ -55,11 +64,17 @@ func (URLOpener) OpenBucketURL(ctx context.Context, u *url.URL) (*gcblob.Bucket,
 	if err != nil {
 		return nil, err
 	}
+	limit(bucket)
+	return bucket, nil
+}
+
+// limit is the retry policy that package blob states, for GCS, but for what
+// prepareWrite has to add. What is worth a retry is the SDK's to say.
+func limit(bucket *gcblob.Bucket) {
 	var client *storage.Client
 	if bucket.As(&client) {
 		client.SetRetry(storage.WithMaxAttempts(maxAttempts))
 	}
-	return bucket, nil
 }
 
 // Service returns what package blob has to know of GCS. A version is a generation.
@@ -117,8 +132,8 @@ func readerObject(r *gcblob.Reader) (blob.Object, bool) {
 	return blob.Object{Version: version(reader.Attrs.Generation), Meta: meta}, true
 }
 
-// prepareWrite bounds the tries of each part, which SetRetry does not, and gets
-// hold of the writer, which knows the new generation.
+// prepareWrite bounds the tries of each part, which WithMaxAttempts does not, and
+// gets hold of the writer, which knows the new generation.
 func prepareWrite(_ *gcblob.Bucket, as func(any) bool, w blob.Write) (func() string, error) {
 	var (
 		handle   **storage.ObjectHandle

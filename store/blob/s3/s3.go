@@ -14,11 +14,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -35,6 +37,14 @@ import (
 const Scheme = s3blob.Scheme
 
 const (
+	// maxAttempts bounds how often one request is tried, unless AWS_MAX_ATTEMPTS
+	// says otherwise. Each pause between two tries is random, at most 2, 4, 8 …
+	// seconds; one that would exceed maxPause is just that, which none does.
+	maxAttempts = 5
+	maxPause    = 16 * time.Second
+	// replyTimeout bounds the wait for a reply to a request that was sent whole.
+	replyTimeout = 2 * time.Minute
+
 	// abortTimeout bounds the clean-up after an upload that failed; without it the
 	// transfer manager uses the upload's context, which is done by then, and
 	// leaves the parts behind to be paid for (transfermanager v0.4.3).
@@ -43,6 +53,9 @@ const (
 	// pause is twice as long.
 	abortPause = 250 * time.Millisecond
 )
+
+// errConflict is the code of a conditional write that met another write.
+const errConflict = "ConditionalRequestConflict"
 
 // URLOpener opens "s3" URLs as gocloud's s3blob does, with one other default:
 // response_checksum_validation=when_required, since checksums of whole objects
@@ -60,7 +73,27 @@ func (URLOpener) OpenBucketURL(ctx context.Context, u *url.URL) (*gcblob.Bucket,
 	}
 	with := *u
 	with.RawQuery = q.Encode()
-	return new(s3blob.URLOpener).OpenBucketURL(ctx, &with)
+	opener := new(s3blob.URLOpener)
+	bucket, err := opener.OpenBucketURL(ctx, &with)
+	if err != nil {
+		return nil, err
+	}
+	var client *s3.Client
+	if !bucket.As(&client) {
+		return nil, fmt.Errorf("open %s: %w", u.Redacted(), errors.ErrUnsupported)
+	}
+	return s3blob.OpenBucket(ctx, s3.New(client.Options(), limit), u.Host, &opener.Options)
+}
+
+// limit is the retry policy that package blob states, for S3. What is worth a
+// retry is the SDK's to say, who lacks the word of Cloudflare R2 for SlowDown.
+func limit(o *s3.Options) {
+	o.Retryer = retry.AddWithErrorCodes(o.Retryer, "TooManyRequests")
+	o.Retryer = retry.AddWithMaxBackoffDelay(o.Retryer, maxPause)
+	o.Retryer = retry.AddWithMaxAttempts(o.Retryer, maxAttempts)
+	if c, ok := o.HTTPClient.(*awshttp.BuildableClient); ok {
+		o.HTTPClient = c.WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = replyTimeout })
+	}
 }
 
 // Service returns what package blob has to know of S3. A version is an ETag
@@ -133,19 +166,26 @@ func prepareWrite(bucket *gcblob.Bucket, as func(any) bool, w blob.Write) (func(
 	}, nil
 }
 
-// A watchedClient keeps the ETag of the object that it completes, and makes sure
-// of what it aborts.
+// A watchedClient keeps the ETag of the object that it completes, makes sure of
+// what it aborts, and asks again where a condition could not be judged.
 type watchedClient struct {
 	*s3.Client
 	etag atomic.Value // string
 }
 
 func (c *watchedClient) PutObject(ctx context.Context, in *s3.PutObjectInput, o ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
-	out, err := c.Client.PutObject(ctx, in, o...)
+	out, err := c.Client.PutObject(ctx, in, append(slices.Clip(o), retryConflict)...)
 	if err == nil {
 		c.etag.Store(aws.ToString(out.ETag))
 	}
 	return out, err
+}
+
+// retryConflict has a PutObject that met another write of the same key tried again,
+// as Amazon's reference says, for who won is then known. The parts of a larger
+// object would have to be sent again too, so that one is refused.
+func retryConflict(o *s3.Options) {
+	o.Retryer = retry.AddWithErrorCodes(o.Retryer, errConflict)
 }
 
 func (c *watchedClient) CompleteMultipartUpload(ctx context.Context, in *s3.CompleteMultipartUploadInput, o ...func(*s3.Options)) (*s3.CompleteMultipartUploadOutput, error) {
@@ -185,7 +225,7 @@ func classify(err error) (gcerrors.ErrorCode, string) {
 		switch api.ErrorCode() {
 		case "NoSuchKey", "NotFound":
 			return gcerrors.NotFound, ""
-		case "ConditionalRequestConflict":
+		case errConflict:
 			code = gcerrors.FailedPrecondition
 		case "InvalidRange":
 			code = gcerrors.InvalidArgument

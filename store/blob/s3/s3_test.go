@@ -1,15 +1,451 @@
 package s3
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"io"
+	"io/fs"
+	"log"
+	"math/rand/v2"
 	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+	gcblob "gocloud.dev/blob"
+	"gocloud.dev/blob/s3blob"
 	"gocloud.dev/gcerrors"
+
+	"github.com/rollout-sync/rollout/store"
+	"github.com/rollout-sync/rollout/store/blob"
+	"github.com/rollout-sync/rollout/store/storetest"
 )
+
+var ctx = context.Background()
+
+func TestMain(m *testing.M) {
+	// No test reads what the user has configured.
+	for key, value := range map[string]string{
+		"AWS_CONFIG_FILE":             os.DevNull,
+		"AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
+		"AWS_CA_BUNDLE":               "",
+		"AWS_MAX_ATTEMPTS":            "",
+		"AWS_PROFILE":                 "",
+	} {
+		os.Setenv(key, value)
+	}
+	log.SetOutput(io.Discard) // the transfer manager logs what it returns too
+	m.Run()
+}
+
+func bucketURL(s *server) *url.URL {
+	return &url.URL{Scheme: Scheme, Host: bucketName, RawQuery: url.Values{
+		"region":             {"us-east-1"},
+		"anonymous":          {"true"},
+		"use_path_style":     {"true"},
+		"hostname_immutable": {"true"},
+		"endpoint":           {s.URL},
+	}.Encode()}
+}
+
+// openBucket opens the bucket as callers do, but for the pauses between tries.
+func openBucket(t *testing.T, s *server) *gcblob.Bucket {
+	b, err := URLOpener{}.OpenBucketURL(ctx, bucketURL(s))
+	must(t, err)
+	var client *s3.Client
+	b.As(&client)
+	b, err = s3blob.OpenBucket(ctx, s3.New(client.Options(), func(o *s3.Options) {
+		o.Retryer = retry.AddWithMaxBackoffDelay(o.Retryer, time.Millisecond)
+	}), bucketName, nil)
+	must(t, err)
+	return b
+}
+
+func newStore(t *testing.T, b *gcblob.Bucket) *blob.Store {
+	st := blob.New(b, &blob.Options{Service: Service(), SpoolDir: t.TempDir()})
+	t.Cleanup(func() { st.Close() })
+	return st
+}
+
+func openStore(t *testing.T, s *server) *blob.Store { return newStore(t, openBucket(t, s)) }
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	for name, prefix := range map[string]string{"plain": "", "prefixed": "team/a/"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storetest.Run(t, func(t *testing.T) storetest.Harness {
+				s := newServer(t)
+				open := func() storetest.Store {
+					b := openBucket(t, s)
+					if prefix != "" {
+						b = gcblob.PrefixedBucket(b, prefix)
+					}
+					return newStore(t, b)
+				}
+				return storetest.Harness{Store: open(), Reopen: open, WriteOnce: true}
+			})
+		})
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantErr(t *testing.T, what string, err error, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: got %v, want %v", what, err, want)
+	}
+}
+
+func wantRequests(t *testing.T, s *server, want string) {
+	t.Helper()
+	if got := s.take(); got != want {
+		t.Errorf("requests: %s; want %s", got, want)
+	}
+}
+
+// noise returns n bytes that do not compress.
+func noise(n int) []byte {
+	p := make([]byte, n)
+	rand.NewChaCha8([32]byte{byte(n)}).Read(p)
+	return p
+}
+
+func put(st *blob.Store, name string, p []byte, c store.Cond) (string, error) {
+	return st.Put(ctx, name, store.BytesBody(p, time.Now()), c)
+}
+
+func read(ctx context.Context, st *blob.Store, name string, off int64) ([]byte, error) {
+	f, err := st.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r, err := f.Range(ctx, off, -1)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return io.ReadAll(r)
+}
+
+func wantBytes(t *testing.T, st *blob.Store, name string, want []byte) {
+	t.Helper()
+	if got, err := read(ctx, st, name, 0); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s has %d bytes, %v; want %d", name, len(got), err, len(want))
+	}
+}
+
+func times(n int, what string) string { return strings.TrimSpace(strings.Repeat(what+" ", n)) }
+
+// TestReads puts faults in front of the one request of an Open.
+func TestReads(t *testing.T) {
+	t.Parallel()
+	content := noise(200 << 10)
+	slowDown := fault{status: http.StatusServiceUnavailable, code: "SlowDown"}
+	for _, tt := range []struct {
+		name   string
+		faults []fault
+		want   error  // nil: all is read
+		msg    string // in the error
+		tries  int
+	}{
+		{"no fault", nil, nil, "", 1},
+		{"404", []fault{{status: 404, code: "NoSuchKey"}}, fs.ErrNotExist, "", 1},
+		{"no bucket", []fault{{status: 404, code: "NoSuchBucket"}}, fs.ErrNotExist, "NoSuchBucket", 1},
+		{"403", []fault{{status: 403, code: "AccessDenied"}}, fs.ErrPermission, "AccessDenied", 1},
+		{"401", []fault{{status: 401, code: "Unauthorized"}}, fs.ErrPermission, "Unauthorized", 1},
+		{"400", []fault{{status: 400, code: "InvalidRequest"}}, nil, "InvalidRequest", 1},
+		{"501", []fault{{status: 501, code: "NotImplemented"}}, errors.ErrUnsupported, "NotImplemented", 1},
+		{"503 once", []fault{slowDown}, nil, "", 2},
+		{"429 once", []fault{{status: 429, code: "TooManyRequests"}}, nil, "", 2},
+		{"500 once", []fault{{status: 500, code: "InternalError"}}, nil, "", 2},
+		{"503, then 404", []fault{slowDown, {status: 404, code: "NoSuchKey"}}, fs.ErrNotExist, "", 2},
+		{"503 to the last try", slices.Repeat([]fault{slowDown}, maxAttempts-1), nil, "", maxAttempts},
+		{"503 for ever", slices.Repeat([]fault{slowDown}, 2*maxAttempts), nil, "SlowDown", maxAttempts},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newServer(t)
+			st := openStore(t, s)
+			_, err := put(st, "a.bin", content, store.Cond{IfAbsent: true})
+			must(t, err)
+			s.take()
+			s.inject("GET", tt.faults...)
+			f, err := st.Open(ctx, "a.bin")
+			wantRequests(t, s, times(tt.tries, "GET"))
+			if tt.want == nil && tt.msg == "" {
+				must(t, err)
+				must(t, f.Close())
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.msg) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v, want %s", err, tt.msg)
+			}
+			if tt.want != nil {
+				wantErr(t, "Open", err, tt.want)
+			}
+			s.mu.Lock()
+			clear(s.faults)
+			s.mu.Unlock()
+			wantBytes(t, st, "a.bin", content) // no failure is remembered
+		})
+	}
+}
+
+// TestBrokenReads breaks connections before, and in, the reply to a read. net/http
+// has tries of its own, which makes their number nobody's promise.
+func TestBrokenReads(t *testing.T) {
+	t.Parallel()
+	content := noise(200 << 10)
+	s := newServer(t)
+	st := openStore(t, s)
+	_, err := put(st, "a.bin", content, store.Cond{IfAbsent: true})
+	must(t, err)
+	s.inject("GET", fault{reset: true}, fault{lose: true})
+	wantBytes(t, st, "a.bin", content)
+
+	s.inject("GET", fault{cut: 1000})
+	_, err = st.Open(ctx, "a.bin")
+	wantErr(t, "Open of a cut reply", err, io.ErrUnexpectedEOF)
+	s.inject("GET", fault{}, fault{cut: 100 << 10})
+	got, err := read(ctx, st, "a.bin", 0)
+	wantErr(t, "reading a cut reply", err, io.ErrUnexpectedEOF)
+	if !bytes.HasPrefix(content, got) {
+		t.Errorf("got %d bytes that were never stored", len(got))
+	}
+	wantBytes(t, st, "a.bin", content)
+}
+
+// TestNoReply has a server that hangs asked again.
+func TestNoReply(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	var client *s3.Client
+	openBucket(t, s).As(&client)
+	bounded, ok := client.Options().HTTPClient.(*awshttp.BuildableClient)
+	if !ok || bounded.GetTransport().ResponseHeaderTimeout != replyTimeout {
+		t.Fatal("the wait for a reply is not bounded")
+	}
+	b, err := s3blob.OpenBucket(ctx, s3.New(client.Options(), func(o *s3.Options) {
+		o.HTTPClient = bounded.WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = 200 * time.Millisecond })
+	}), bucketName, nil)
+	must(t, err)
+	s.inject("GET", fault{hang: true})
+	_, err = newStore(t, b).Open(ctx, "a.bin")
+	wantErr(t, "Open", err, fs.ErrNotExist)
+}
+
+// TestWrites puts faults in front of, and behind, the request that publishes.
+func TestWrites(t *testing.T) {
+	t.Parallel()
+	conflict := fault{status: http.StatusConflict, code: errConflict}
+	slowDown := fault{status: http.StatusServiceUnavailable, code: "SlowDown"}
+	for _, tt := range []struct {
+		name     string
+		faults   []fault
+		want     error  // nil with an empty msg: it is stored
+		msg      string // in the error
+		requests string // but for a large object's parts; "" is not promised
+		large    string // the same for an object of several parts
+		wantOne  error  // of a large object, where it differs
+	}{
+		{name: "no fault", requests: "PUT", large: "COMPLETE"},
+		{name: "reset", faults: []fault{{reset: true}, {reset: true}}},
+		{name: "503 once", faults: []fault{slowDown}, requests: "PUT PUT", large: "COMPLETE COMPLETE"},
+		{
+			name: "503 for ever", faults: slices.Repeat([]fault{slowDown}, 2*maxAttempts), msg: "SlowDown",
+			requests: times(maxAttempts, "PUT") + " HEAD",
+			large:    times(maxAttempts, "COMPLETE") + " ABORT PARTS HEAD",
+		},
+		{name: "acknowledgement lost", faults: []fault{{lose: true}}},
+		{name: "acknowledgement lost twice", faults: []fault{{lose: true}, {reset: true}}},
+		{name: "acknowledgement lost for ever", faults: append([]fault{{lose: true}}, slices.Repeat([]fault{{reset: true}}, 3*maxAttempts)...)},
+		{name: "acknowledgement lost, then 503 for ever", faults: append([]fault{{lose: true}}, slices.Repeat([]fault{slowDown}, maxAttempts)...)},
+		{
+			name: "conflict", faults: []fault{conflict}, requests: "PUT PUT",
+			large: "COMPLETE ABORT PARTS HEAD", wantOne: store.ErrChanged,
+		},
+		{
+			name: "conflict for ever", faults: slices.Repeat([]fault{conflict}, 2*maxAttempts), want: store.ErrChanged,
+			requests: times(maxAttempts, "PUT") + " HEAD", large: "COMPLETE ABORT PARTS HEAD",
+		},
+		{
+			name: "412", faults: []fault{{status: 412, code: "PreconditionFailed"}}, want: store.ErrChanged,
+			requests: "PUT HEAD", large: "COMPLETE ABORT PARTS HEAD",
+		},
+		{
+			name: "403", faults: []fault{{status: 403, code: "AccessDenied"}}, want: fs.ErrPermission, msg: "AccessDenied",
+			requests: "PUT", large: "COMPLETE ABORT PARTS",
+		},
+		{
+			name: "400", faults: []fault{{status: 400, code: "InvalidRequest"}}, msg: "InvalidRequest",
+			requests: "PUT HEAD", large: "COMPLETE ABORT PARTS HEAD",
+		},
+	} {
+		for _, large := range []bool{false, true} {
+			for _, replace := range []bool{false, true} {
+				name := tt.name
+				kind, content, requests, want := "PUT", noise(1000), tt.requests, tt.want
+				if large {
+					name += ", large"
+					kind, content, requests = "COMPLETE", noise(9<<20), tt.large
+					if tt.wantOne != nil {
+						want = tt.wantOne
+					}
+				}
+				if replace {
+					name += ", replacing"
+				}
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					s := newServer(t)
+					st := openStore(t, s)
+					c := store.Cond{IfAbsent: true}
+					old := []byte("old")
+					if replace {
+						version, err := put(st, "a.bin", old, c)
+						must(t, err)
+						c = store.Cond{IfVersion: version}
+					}
+					s.take()
+					s.inject(kind, tt.faults...)
+					version, err := put(st, "a.bin", content, c)
+					got := strings.TrimSpace(strings.ReplaceAll(strings.TrimPrefix(s.take(), "CREATE"), " PART ", " "))
+					got = strings.TrimSpace(strings.ReplaceAll(" "+got+" ", " PART ", " "))
+					if requests != "" && got != requests {
+						t.Errorf("requests: %s; want %s", got, requests)
+					}
+					if n := s.unfinished(); n != 0 {
+						t.Errorf("%d uploads are unfinished", n)
+					}
+					if want == nil && tt.msg == "" {
+						must(t, err)
+						wantBytes(t, st, "a.bin", content)
+						f, err := st.Open(ctx, "a.bin")
+						must(t, err)
+						if got := f.Info().Version; got != version {
+							t.Errorf("Put returned version %q, it is %q", version, got)
+						}
+						return
+					}
+					if err == nil || !strings.Contains(err.Error(), tt.msg) {
+						t.Errorf("got %v, want %s", err, tt.msg)
+					}
+					if want != nil {
+						wantErr(t, "Put", err, want)
+					}
+					if replace {
+						wantBytes(t, st, "a.bin", old)
+					} else if _, err := st.Open(ctx, "a.bin"); !errors.Is(err, fs.ErrNotExist) {
+						t.Errorf("Open of what was refused: %v", err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestParts breaks off parts of an upload, which are sent again by themselves.
+func TestParts(t *testing.T) {
+	t.Parallel()
+	slowDown := fault{status: http.StatusServiceUnavailable, code: "SlowDown"}
+	s := newServer(t)
+	st := openStore(t, s)
+	content := noise(20 << 20)
+	s.inject("CREATE", slowDown)
+	s.inject("PART", fault{reset: true}, slowDown, fault{lose: true})
+	_, err := put(st, "a.bin", content, store.Cond{IfAbsent: true})
+	must(t, err)
+	wantBytes(t, st, "a.bin", content)
+
+	s.inject("PART", slices.Repeat([]fault{slowDown}, 10*maxAttempts)...)
+	s.inject("ABORT", slowDown)
+	if _, err := put(st, "b.bin", content, store.Cond{IfAbsent: true}); err == nil || !strings.Contains(err.Error(), "SlowDown") {
+		t.Errorf("Put: %v", err)
+	}
+	if n := s.unfinished(); n != 0 {
+		t.Errorf("%d uploads are unfinished", n)
+	}
+}
+
+// TestRemove loses the acknowledgement of a removal.
+func TestRemove(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	st := openStore(t, s)
+	version, err := put(st, "a.bin", []byte("a"), store.Cond{IfAbsent: true})
+	must(t, err)
+	s.inject("DELETE", fault{status: http.StatusServiceUnavailable, code: "SlowDown"}, fault{lose: true})
+	must(t, st.Remove(ctx, "a.bin", version))
+	_, err = st.Open(ctx, "a.bin")
+	wantErr(t, "Open", err, fs.ErrNotExist)
+
+	s.inject("LIST", fault{status: http.StatusServiceUnavailable, code: "SlowDown"}, fault{reset: true})
+	for e, err := range st.List(ctx, ".", store.ListOptions{}) {
+		t.Errorf("List has %v, %v", e, err)
+	}
+}
+
+// TestDeadline has a server hang, or turn requests away for longer than the caller
+// is willing to wait.
+func TestDeadline(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	bucket, err := URLOpener{}.OpenBucketURL(ctx, bucketURL(s)) // with pauses that are longer
+	must(t, err)
+	st := newStore(t, bucket)
+	version, err := put(st, "a.bin", []byte("a"), store.Cond{IfAbsent: true})
+	must(t, err)
+	hang := []fault{{hang: true}}
+	busy := slices.Repeat([]fault{{status: http.StatusServiceUnavailable, code: "SlowDown"}}, 2*maxAttempts)
+	for what, faults := range map[string][]fault{"hangs": hang, "is busy": busy} {
+		for kind, do := range map[string]func(context.Context) error{
+			"GET":    func(c context.Context) error { _, err := st.Open(c, "a.bin"); return err },
+			"DELETE": func(c context.Context) error { return st.Remove(c, "a.bin", version) },
+			"LIST": func(c context.Context) error {
+				for _, err := range st.List(c, ".", store.ListOptions{}) {
+					return err
+				}
+				return nil
+			},
+			"PUT": func(c context.Context) error {
+				_, err := st.Put(c, "b.bin", store.BytesBody(nil, time.Now()), store.Cond{IfAbsent: true})
+				return err
+			},
+		} {
+			s.inject(kind, faults...)
+			c, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+			wantErr(t, kind+" of a server that "+what, do(c), context.DeadlineExceeded)
+			cancel()
+			s.mu.Lock()
+			clear(s.faults)
+			s.mu.Unlock()
+		}
+	}
+
+	// What was stored, and not acknowledged in time, is a success all the same.
+	c, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.stored = cancel
+	_, err = st.Put(c, "c.bin", store.BytesBody(nil, time.Now()), store.Cond{IfAbsent: true})
+	must(t, err)
+}
 
 // reply is the error that the SDK makes of a reply; code and text are empty where
 // the reply has no body, as those to HEAD.
@@ -27,7 +463,6 @@ func reply(status int, code, text string) error {
 	}}
 }
 
-// The rest of this package is tested against a server, in module integration.
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
