@@ -7,7 +7,7 @@ MODULES := . integration bench
 .PHONY: test check cross unit integration mutate soak bench fuzz
 
 ## test: everything that CI runs
-test: check cross unit integration
+test: check cross unit integration mutate
 
 ## check: format, vet and staticcheck of every module
 check:
