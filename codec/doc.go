@@ -25,8 +25,8 @@
 // shows.
 //
 // Bytes are kept: a line that nobody changed is written as it was read, [Update]
-// changes single values in one and no other byte, and [AppendItem] writes new ones
-// as Codex does.
+// changes single values in one and no other byte, [AppendItem] writes new ones as
+// Codex does, and [AppendPlain] plain events.
 //
 // A [Sealer] writes a sealed file (.jsonl.zst): zstd frames cut at line ends, a
 // [Trailer] with the size and hash of the plain bytes, and a seek table. Any zstd

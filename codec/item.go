@@ -225,6 +225,28 @@ func AppendItem(dst []byte, it Item) ([]byte, error) {
 	return append(line, "}\n"...), nil
 }
 
+// AppendPlain appends it as one line of plain events, '\n' included: its type, its
+// payload as the item and its ordinal as the seq. What else it has is left out, and
+// what AppendItem refuses in these is refused. On error dst comes back as it was.
+func AppendPlain(dst []byte, it Item) ([]byte, error) {
+	switch {
+	case it.Type == "":
+		return dst, errNoType
+	case len(it.Payload) == 0:
+		return dst, errNoPayload
+	}
+	line := append(dst, `{"type":`...)
+	line = appendString(line, it.Type)
+	line = append(line, `,"item":`...)
+	line, err := appendValue(line, it.Payload)
+	if err != nil {
+		return dst, err
+	}
+	line = append(line, `,"seq":`...)
+	line = strconv.AppendUint(line, it.Ordinal, 10)
+	return append(line, "}\n"...), nil
+}
+
 // appendString appends s as a JSON string.
 func appendString(dst []byte, s string) []byte {
 	for i := range len(s) {

@@ -158,6 +158,37 @@ func TestAppendItemRefuses(t *testing.T) {
 	}
 }
 
+func TestAppendPlain(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		item Item
+		want string // "" refused
+	}{
+		"event":           {Item{Type: "x", Payload: json.RawMessage(`{"a":"<&>"}`)}, `{"type":"x","item":{"a":"<&>"},"seq":0}` + "\n"},
+		"to be compacted": {Item{Type: "a\"<é", Payload: json.RawMessage(" [1, 2]"), Ordinal: 7}, `{"type":"a\"<é","item":[1,2],"seq":7}` + "\n"},
+		"left out":        {Item{Timestamp: "t", Type: "x", Payload: json.RawMessage("1"), Metadata: json.RawMessage("2")}, `{"type":"x","item":1,"seq":0}` + "\n"},
+		"no type":         {Item{Payload: json.RawMessage("1")}, ""},
+		"no payload":      {Item{Type: "x"}, ""},
+		"bad payload":     {Item{Type: "x", Payload: json.RawMessage(`{"a"}`)}, ""},
+		"invalid UTF-8":   {Item{Type: "x", Payload: json.RawMessage("\"\xff\"")}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := AppendPlain([]byte("before\n"), tc.item)
+			if string(got) != "before\n"+tc.want || (err != nil) != (tc.want == "") {
+				t.Fatalf("got %s, %v\nwant %s", got, err, tc.want)
+			}
+			if err != nil {
+				return
+			}
+			back, err := DecodeItem(bytes.TrimSuffix([]byte(tc.want), newline))
+			if err != nil || back.Type != tc.item.Type || back.Ordinal != tc.item.Ordinal || !back.HasOrdinal {
+				t.Errorf("decoded: %+v, %v", back, err)
+			}
+		})
+	}
+}
+
 func TestNesting(t *testing.T) {
 	t.Parallel()
 	for _, depth := range []int{maxDepth, maxDepth + 1} {

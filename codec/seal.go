@@ -32,8 +32,8 @@ type Sealer struct {
 	trailer Trailer
 
 	head     *headScanner // nil once the first frame is cut
-	fed      int          // gathered bytes that head has seen
-	searched int          // gathered bytes known to have no line end to cut at
+	fed      int          // bytes that head has seen
+	searched int          // bytes of the next frame known to have no line end to cut at
 }
 
 // sealWork is what is worth keeping between files: an encoder costs 450 µs and
@@ -73,15 +73,27 @@ func NewSealer(w io.Writer, modTime time.Time) *Sealer {
 // Write takes plain bytes. It writes frames to the underlying writer as they
 // fill; that writer's first error is returned by this and every later call.
 func (s *Sealer) Write(p []byte) (int, error) {
-	// Steps as small as this keep what is left behind a cut small: it is moved
-	// to the front of the buffer.
-	const step = 64 << 10
+	const step = 64 << 10 // bounds what is searched twice for a cut, or moved
 	written := 0
 	for len(p) > 0 && s.err == nil {
-		part := p[:min(step, len(p))]
-		s.work.plain = append(s.work.plain, part...)
-		for n := s.cut(); n > 0 && s.err == nil; n = s.cut() {
-			s.err = s.frame(n)
+		part := p // what is taken of it
+		if gathered := len(s.work.plain); gathered > 0 {
+			part = p[:min(step, len(p))]
+			s.work.plain = append(s.work.plain, part...)
+			for n := s.cut(s.work.plain); n > 0 && s.err == nil; n = s.cut(s.work.plain) {
+				if n > gathered { // the rest is not moved but taken again
+					part = part[:n-gathered]
+					s.work.plain = s.work.plain[:n]
+				}
+				gathered -= n
+				s.err = s.frame(s.work.plain[:n])
+				s.work.plain = append(s.work.plain[:0], s.work.plain[n:]...)
+			}
+		} else if n := s.cut(p); n > 0 {
+			part = p[:n] // a whole frame is not copied
+			s.err = s.frame(part)
+		} else {
+			s.work.plain = append(s.work.plain, p...)
 		}
 		if s.err == nil {
 			s.hash.Write(part)
@@ -107,6 +119,7 @@ func (s *Sealer) Close() error {
 		return err
 	}
 	s.err = errSealed
+	s.work.plain = s.work.plain[:0]
 	sealPool.Put(s.work)
 	s.work = nil
 	return nil
@@ -114,7 +127,7 @@ func (s *Sealer) Close() error {
 
 func (s *Sealer) close() error {
 	if len(s.work.plain) > 0 || len(s.entries) == 0 {
-		if err := s.frame(len(s.work.plain)); err != nil {
+		if err := s.frame(s.work.plain); err != nil {
 			return err
 		}
 	}
@@ -134,12 +147,11 @@ func (s *Sealer) close() error {
 // Trailer returns what Close wrote, and the zero Trailer before.
 func (s *Sealer) Trailer() Trailer { return s.trailer }
 
-// cut returns the length of the frame that the gathered bytes begin with, or 0
-// when it is not certain yet.
-func (s *Sealer) cut() int {
-	plain := s.work.plain
+// cut returns the length of the frame that plain, what no frame has yet, begins
+// with, or 0 when it is not certain yet. Then the next plain is longer.
+func (s *Sealer) cut(plain []byte) int {
 	if s.head != nil {
-		if n, ok := s.cutHead(); !ok || n > 0 {
+		if n, ok := s.cutHead(plain); !ok || n > 0 {
 			return n
 		}
 	}
@@ -165,8 +177,7 @@ func (s *Sealer) cut() int {
 // that one small read gives a listing all it shows. It returns 0 and true when
 // no such cut exists and the general rule holds, and false when it is not
 // certain yet.
-func (s *Sealer) cutHead() (int, bool) {
-	plain := s.work.plain
+func (s *Sealer) cutHead(plain []byte) (int, bool) {
 	within := plain[:min(len(plain), firstFrameMax)]
 	for {
 		i := bytes.IndexByte(within[s.fed:], '\n')
@@ -188,23 +199,22 @@ func (s *Sealer) cutHead() (int, bool) {
 	return s.fed, true
 }
 
-// frame writes the first n gathered bytes as a frame.
-func (s *Sealer) frame(n int) error {
+// frame writes a frame.
+func (s *Sealer) frame(plain []byte) error {
 	if len(s.entries) == maxFrames {
 		return errors.New("too many frames for a sealed file")
 	}
 	work := s.work
-	if n == 0 {
+	if len(plain) == 0 {
 		work.stored = append(work.stored[:0], emptyFrame...)
 	} else {
-		work.stored = work.enc.EncodeAll(work.plain[:n], work.stored[:0])
+		work.stored = work.enc.EncodeAll(plain, work.stored[:0])
 	}
 	if _, err := s.w.Write(work.stored); err != nil {
 		return err
 	}
-	s.entries = append(s.entries, tableEntry{uint32(len(work.stored)), uint32(n)})
+	s.entries = append(s.entries, tableEntry{uint32(len(work.stored)), uint32(len(plain))})
 	s.stored = crc32.Update(s.stored, castagnoli, work.stored)
-	work.plain = append(work.plain[:0], work.plain[n:]...)
 	s.head, s.searched = nil, 0
 	return nil
 }

@@ -159,6 +159,42 @@ func TestSealerCuts(t *testing.T) {
 	}
 }
 
+// The stored bytes do not depend on how the plain ones were split, and a Sealer
+// holds no more than a frame, and a step, of them.
+func TestSealerSplits(t *testing.T) {
+	t.Parallel()
+	const MiB = 1 << 20
+	head := g2Meta + g2Context + g2User
+	for name, plain := range map[string]string{
+		"short lines": head + text(9*MiB, 100),
+		"no message":  text(3*MiB, 1000),
+		"long lines":  head + "a\n" + text(9*MiB, 9*MiB) + text(5*MiB, 3*MiB+7),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want := seal(t, []byte(plain), 1000)
+			for seed := range uint64(20) {
+				rnd := rand.New(rand.NewPCG(seed, 1))
+				var got bytes.Buffer
+				s := NewSealer(&got, sealTime)
+				for rest := []byte(plain); len(rest) > 0; {
+					p := rest[:min(1+rnd.IntN(1<<(1+rnd.IntN(24))), len(rest))]
+					if n, err := s.Write(bytes.Clone(p)); err != nil || n != len(p) {
+						t.Fatal(n, err)
+					}
+					if n := len(s.work.plain); n > frameMax {
+						t.Fatalf("%d bytes are held", n)
+					}
+					rest = rest[len(p):]
+				}
+				if err := s.Close(); err != nil || !bytes.Equal(got.Bytes(), want) {
+					t.Fatalf("split by seed %d it becomes another file, %v", seed, err)
+				}
+			}
+		})
+	}
+}
+
 // The head of a session, however large that is, takes one request of 32 KiB if it
 // is a typical one, with long instructions, and never more than two.
 func TestHeadRequests(t *testing.T) {

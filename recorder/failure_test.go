@@ -1,6 +1,7 @@
 package recorder_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -519,6 +520,107 @@ func TestPersist(t *testing.T) {
 		must(t, r.Close(t.Context()))
 		if got := read(t, st, name); got != before {
 			t.Errorf("Persist of a session that is there made it %q", got)
+		}
+	})
+}
+
+func TestAwaitPersist(t *testing.T) {
+	big := note(strings.Repeat("x", 700<<10))
+	bigLine := noteLine(strings.Repeat("x", 700<<10))
+	stores(t, func(t *testing.T, st recorder.Store) {
+		begin := func() *recorder.Recorder {
+			r, err := recorder.New(st, meta, &recorder.Options{Now: at.Now, AwaitPersist: true})
+			must(t, err)
+			return r
+		}
+		r := begin()
+		for range 2 {
+			must(t, r.Record(t.Context(), big))
+			must(t, r.Flush(t.Context()))
+		}
+		for range 2 {
+			if err := r.Record(t.Context(), note("no room")); !errors.Is(err, recorder.ErrNotPersisted) {
+				t.Errorf("Record over the limit: %v", err)
+			}
+		}
+		if got := read(t, st, name); got != "" {
+			t.Fatalf("before Persist there are %d bytes", len(got))
+		}
+		// That one is dropped: it holds no lock, and no name.
+		r = begin()
+		must(t, r.Record(t.Context(), big, big))
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := r.Persist(ended); !errors.Is(err, context.Canceled) {
+			t.Errorf("Persist: %v", err)
+		}
+		must(t, r.Flush(t.Context()))
+		if got := read(t, st, name); got != "" {
+			t.Fatalf("a Persist that was given up left %d bytes", len(got))
+		}
+		must(t, r.Persist(t.Context()))
+		must(t, r.Record(t.Context(), note("1")))
+		must(t, r.Flush(t.Context()))
+		want := metaLine + bigLine + bigLine + noteLine("1")
+		if got := read(t, st, name); got != want {
+			t.Errorf("after Persist and Flush there is %.300q", got)
+		}
+		must(t, r.Record(t.Context(), big, big)) // and the next does not fail
+		must(t, r.Record(t.Context(), note("2")))
+		must(t, r.Close(t.Context()))
+		if got := read(t, st, name); got != want+bigLine+bigLine+noteLine("2") {
+			t.Errorf("after Close there is %.300q", got)
+		}
+	})
+
+	for title, end := range map[string]func(*recorder.Recorder, context.Context) error{
+		"Persist": (*recorder.Recorder).Persist, "Seal": (*recorder.Recorder).Seal, "Close": (*recorder.Recorder).Close,
+	} {
+		for _, lines := range []string{"", noteLine("1")} {
+			st := memfs.New(nil)
+			r, err := recorder.New(st, meta, &recorder.Options{Now: at.Now, AwaitPersist: true})
+			must(t, err)
+			want := ""
+			if lines != "" {
+				must(t, r.Record(t.Context(), note("1")))
+			}
+			if lines != "" || title == "Persist" {
+				want = metaLine + lines
+			}
+			must(t, end(r, t.Context()))
+			if got := read(t, st, name); got != want {
+				t.Errorf("%s left %q, not %q", title, got, want)
+			}
+		}
+	}
+}
+
+func TestAwaitPersistForkAndResume(t *testing.T) {
+	stores(t, func(t *testing.T, st recorder.Store) {
+		o := &recorder.Options{Now: at.Now, AwaitPersist: true}
+		long := metaLine + strings.Repeat(noteLine(strings.Repeat("x", 100<<10)), 30)
+		for parent, content := range map[string]string{"short.jsonl": metaLine + noteLine("1"), "long.jsonl": long} {
+			write(t, st, parent, content)
+			m := meta
+			m.ID = uuid.New()
+			f, err := recorder.Fork(t.Context(), recorder.Parent{Source: st, Name: parent}, st, m, o)
+			must(t, err)
+			must(t, f.Flush(t.Context()))
+			if got := read(t, st, f.Name()); (got != "") != (len(content) > 1<<20) {
+				t.Errorf("a fork of %d bytes has a file of %d", len(content), len(got))
+			}
+			must(t, f.Close(t.Context()))
+			if got := read(t, st, f.Name()); !strings.HasSuffix(got, "\n"+content) {
+				t.Errorf("a fork of %d bytes ends as one of %d", len(content), len(got))
+			}
+			r, err := recorder.Resume(t.Context(), st, parent, o)
+			must(t, err)
+			must(t, r.Record(t.Context(), note("+")))
+			must(t, r.Flush(t.Context()))
+			if got := read(t, st, parent); got != content+noteLine("+") {
+				t.Errorf("a resumed session has %d bytes after Flush", len(got))
+			}
+			must(t, r.Close(t.Context()))
 		}
 	})
 }

@@ -64,7 +64,11 @@ func Fork(ctx context.Context, p Parent, sink store.Sink, m Meta, o *Options) (_
 	if err != nil {
 		return nil, err
 	}
-	if err := r.copyLines(ctx, f, end); err != nil {
+	await := r.o.AwaitPersist
+	r.o.AwaitPersist = false // for the parent's lines, of which there may be many
+	err = r.copyLines(ctx, f, end)
+	r.o.AwaitPersist = await
+	if err != nil {
 		return nil, store.Wrap("fork", p.Name, errors.Join(err, r.discard(context.WithoutCancel(ctx))))
 	}
 	return r, nil

@@ -28,10 +28,6 @@ type Meta struct {
 	Git              codec.Git       // see ReadGit
 }
 
-// formatTime writes a time as the timestamps in a session are: in UTC, to the
-// millisecond.
-func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
-
 // metaPayload has the keys of a legacy session_meta in the order of Codex, and
 // null where Codex writes null.
 type metaPayload struct {
@@ -69,7 +65,7 @@ func (m Meta) item(now time.Time) (codec.Item, error) {
 	case m.CLIVersion == "":
 		return codec.Item{}, errors.New("recorder: Meta without CLIVersion")
 	}
-	timestamp := formatTime(now)
+	timestamp := codec.FormatTime(now)
 	p := metaPayload{
 		ID: m.ID, ForkedFrom: m.ForkedFrom, Timestamp: timestamp,
 		Cwd: m.Cwd, Originator: m.Originator, CLIVersion: m.CLIVersion, Source: m.Source,

@@ -15,8 +15,9 @@
 //     in memory for Retry. Nothing is lost silently.
 //   - Memory is bounded: 1 MiB may be pending and as much be on its way to the
 //     disk. Then Record waits for the store, as long as its context lets it.
-//   - The name is known at once, the file is made with the first line to write. A
-//     session into which nothing is recorded leaves no file.
+//   - The name is known at once, the file is made with the first line to write, or
+//     as [Options].AwaitPersist says. A session into which nothing is recorded
+//     leaves no file.
 //   - A session has one writer, as long as every writer takes the store's lock.
 //     A second one gets [store.ErrBusy].
 //
@@ -66,6 +67,15 @@ type Options struct {
 	// one. Resume goes on in the format that it finds, and does not look at Plain.
 	Plain bool
 
+	// AwaitPersist puts off the file of a new session until Persist, Seal or
+	// Close: before, Flush does nothing and returns nil, what is recorded is in
+	// memory alone, and when 1 MiB of it is, Record returns ErrNotPersisted. So a
+	// session that turns out not to be wanted leaves nothing if its Recorder is
+	// dropped without a Close; Close writes what was recorded, since nobody said
+	// that it may be lost. A Fork of more than 1 MiB has its file at once, and
+	// with Resume, whose session has one, AwaitPersist means nothing.
+	AwaitPersist bool
+
 	// Keep tells which items are recorded; the others are dropped. nil keeps all
 	// of them, KeepCodex those that Codex would. It gets the item as it was given
 	// to Record, and is called by one goroutine at a time.
@@ -86,6 +96,11 @@ type Options struct {
 
 // SyncNever is the Options.Sync that leaves it to the system.
 const SyncNever time.Duration = -1
+
+// ErrNotPersisted is what Record returns when 1 MiB waits for Persist, see
+// Options.AwaitPersist. Nothing was recorded by that call: it may be made again
+// after Persist.
+var ErrNotPersisted = errors.New("1 MiB waits for Persist")
 
 // maxPending is how many bytes may wait in memory before Record has to write, and
 // how many may be written before they are synced.
@@ -170,7 +185,7 @@ func (r *Recorder) numbered() bool { return r.paginated || r.o.Plain }
 // appendLine appends an item as one line.
 func (r *Recorder) appendLine(dst []byte, it codec.Item) ([]byte, error) {
 	if r.o.Plain {
-		return appendPlain(dst, it)
+		return codec.AppendPlain(dst, it)
 	}
 	return codec.AppendItem(dst, it)
 }
@@ -196,7 +211,8 @@ func (r *Recorder) Err() error {
 // call.
 //
 // Items are held in memory until Flush, Seal or Close, or until 1 MiB is pending:
-// then Record waits until it is flushed, before it takes more.
+// then Record waits until it is flushed, before it takes more, or returns
+// ErrNotPersisted.
 func (r *Recorder) Record(ctx context.Context, items ...codec.Item) error {
 	return r.record(ctx, func() error { return r.accept(items) })
 }
@@ -236,7 +252,7 @@ func (r *Recorder) usable() error {
 // accept encodes items into pending. The caller holds mu.
 func (r *Recorder) accept(items []codec.Item) (err error) {
 	lines, ordinal, kept := r.pending, r.ordinal, int64(0)
-	now := formatTime(r.o.Now())
+	now := codec.FormatTime(r.o.Now())
 	for _, it := range items {
 		if r.o.Keep != nil && !r.o.Keep(it, r.paginated) {
 			continue
@@ -268,8 +284,15 @@ func (r *Recorder) drain(ctx context.Context) error {
 		return err
 	}
 	defer r.give()
+	if r.awaits() {
+		return r.wrap("record", ErrNotPersisted)
+	}
 	return r.commit(ctx)
 }
+
+// awaits reports whether only Persist, Seal and Close may make the file. The
+// caller has the turn.
+func (r *Recorder) awaits() bool { return r.o.AwaitPersist && !r.made }
 
 // take waits for the turn.
 func (r *Recorder) take(ctx context.Context) error {
@@ -414,7 +437,8 @@ func (r *Recorder) Persist(ctx context.Context) error { return r.flush(ctx, true
 
 // Flush returns nil when everything recorded before it is as durable as
 // Options.Sync says (see the package comment for write-once stores). Callers at
-// one time share one Sync. Nothing recorded, nothing done: no file is made.
+// one time share one Sync. Nothing recorded, nothing done: no file is made. Nor is
+// one before Persist if Options.AwaitPersist is set, and then nil says nothing.
 func (r *Recorder) Flush(ctx context.Context) error { return r.flush(ctx, false) }
 
 func (r *Recorder) flush(ctx context.Context, persist bool) error {
@@ -428,7 +452,10 @@ func (r *Recorder) flush(ctx context.Context, persist bool) error {
 		return err
 	}
 	defer r.give()
-	if r.flushed >= recorded && (r.made || !persist) {
+	switch {
+	case !persist && r.awaits():
+		return nil
+	case r.flushed >= recorded && (r.made || !persist):
 		return nil // by somebody else, while we waited for the turn, or long ago
 	}
 	return r.commit(ctx)

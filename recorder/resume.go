@@ -1,14 +1,12 @@
 package recorder
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"path"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -111,21 +109,21 @@ func readEnds(ctx context.Context, st Store, log store.Log, name string, o *Opti
 	if r.o.Plain, err = beginsPlain(ctx, f); err != nil {
 		return nil, nil, err
 	}
-	end, err := readTail(ctx, f, log.Size(), r.numbered())
-	if err != nil {
+	var open []byte
+	if open, r.ordinal, err = readTail(ctx, f, log.Size(), r.numbered()); err != nil {
 		return nil, nil, err
 	}
-	if !utf8.Valid(end.open) {
-		return nil, &tornText{end.open, log.Size() - int64(len(end.open))}, nil
+	if !utf8.Valid(open) {
+		return nil, &tornText{open, log.Size() - int64(len(open))}, nil
 	}
-	if len(end.open) > 0 {
+	if len(open) > 0 {
 		r.pending = []byte("\n")
 	}
-	r.ordinal = end.ordinal
 	return r, nil, nil
 }
 
-// beginsPlain reports whether the first item of a session is a plain event.
+// beginsPlain reports whether the first item of a session is a plain event: Codex's
+// have a time, and its bare ones of 2025 no number.
 func beginsPlain(ctx context.Context, f store.File) (plain bool, err error) {
 	rc, err := f.Range(ctx, 0, -1)
 	if err != nil {
@@ -137,7 +135,7 @@ func beginsPlain(ctx context.Context, f store.File) (plain bool, err error) {
 			return false, err
 		}
 		if it, err := codec.DecodeItem(line.Bytes); err == nil {
-			return isPlain(it), nil
+			return it.Timestamp == "" && it.HasOrdinal, nil
 		}
 	}
 	return false, nil
@@ -165,58 +163,47 @@ func readHead(ctx context.Context, f store.File) (codec.Head, uuid.UUID, error) 
 	return h, id, nil
 }
 
-// A tail is how a session ends.
-type tail struct {
-	open    []byte // the last line, if it has no newline
-	ordinal uint64 // of the last item
+// readTail reads a session of size bytes from its end, as much of it as it takes.
+// It returns the last line, if that has no newline, and, if numbered is set, the
+// ordinal of the last item.
+func readTail(ctx context.Context, f store.File, size int64, numbered bool) (open []byte, ordinal uint64, err error) {
+	r := readerAt{ctx, f}
+	start := size // of open
+	for rec, err := range codec.RecordsBackward(r, size, 0) {
+		if err != nil {
+			return nil, 0, err
+		}
+		if !rec.Ended {
+			start = rec.Offset // a line may be several records
+		} else if !numbered {
+			break
+		}
+		if !numbered || rec.Err != nil {
+			continue
+		}
+		if !rec.Item.HasOrdinal {
+			return nil, 0, fmt.Errorf("%w: its items are numbered, and the last one has no number", ErrNotResumable)
+		}
+		ordinal, numbered = rec.Item.Ordinal, false
+	}
+	open = make([]byte, size-start)
+	_, err = r.ReadAt(open, start)
+	return open, ordinal, err
 }
 
-// readTail reads a session of size bytes from its end, as much of it as it takes
-// to see the last line and, if ordinals is set, the last item.
-func readTail(ctx context.Context, f store.File, size int64, ordinals bool) (tail, error) {
-	for n := int64(64 << 10); ; n *= 2 {
-		n = min(n, size)
-		rc, err := f.Range(ctx, size-n, n)
-		if err != nil {
-			return tail{}, err
-		}
-		b, err := io.ReadAll(rc)
-		if err := errors.Join(err, rc.Close()); err != nil {
-			return tail{}, err
-		}
-		t, found, err := parseTail(b, n == size, ordinals)
-		if err != nil || found || n == size {
-			return t, err
-		}
-	}
+// A readerAt reads a log at any offset.
+type readerAt struct {
+	ctx context.Context
+	f   store.File
 }
 
-// parseTail looks for the end of a session in its last bytes. It is not found
-// when there have to be more of them, which whole says there are not.
-func parseTail(b []byte, whole, ordinals bool) (t tail, found bool, err error) {
-	lines := bytes.Split(b, []byte("\n"))
-	t.open = lines[len(lines)-1]
-	if !whole {
-		lines = lines[1:] // it may begin before b
+func (r readerAt) ReadAt(p []byte, off int64) (int, error) {
+	rc, err := r.f.Range(r.ctx, off, int64(len(p)))
+	if err != nil {
+		return 0, err
 	}
-	if len(lines) == 0 {
-		return t, false, nil
-	}
-	if !ordinals {
-		return t, true, nil
-	}
-	for _, line := range slices.Backward(lines) {
-		it, err := codec.DecodeItem(line)
-		if err != nil {
-			continue // blank, torn or damaged
-		}
-		if !it.HasOrdinal {
-			return t, false, fmt.Errorf("%w: its items are numbered, and the last one has no number", ErrNotResumable)
-		}
-		t.ordinal = it.Ordinal
-		return t, true, nil
-	}
-	return t, false, nil
+	n, err := io.ReadFull(rc, p)
+	return n, errors.Join(err, rc.Close())
 }
 
 // A tornText is a last line that is not valid UTF-8.

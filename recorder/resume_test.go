@@ -46,6 +46,8 @@ func TestResume(t *testing.T) {
 		"long last line":         {pagedMeta() + pagedLine(7, long), pagedLine(8, "+")},
 		"paginated no newline":   {pagedMeta() + strings.TrimSpace(pagedLine(7, long)), "\n" + pagedLine(8, "+")},
 		"paginated torn":         {pagedMeta() + pagedLine(7, "1") + pagedLine(8, long)[:200<<10], "\n" + pagedLine(8, "+")},
+		"glued":                  {pagedMeta() + pagedLine(7, "1")[:50] + pagedLine(8, "2"), pagedLine(9, "+")},
+		"glued no newline":       {pagedMeta() + pagedLine(7, "1")[:50] + strings.TrimSpace(pagedLine(8, "2")), "\n" + pagedLine(9, "+")},
 		"damaged end":            {pagedMeta() + pagedLine(7, "1") + "{bad}\n" + long + "\n\n", pagedLine(8, "+")},
 	} {
 		t.Run(title, func(t *testing.T) {
@@ -164,6 +166,7 @@ func TestTornInsideACharacter(t *testing.T) {
 		"short":     {metaLine + noteLine("1"), noteLine("é")[:strings.Index(noteLine("é"), "é")+1], noteLine("+")},
 		"long":      {metaLine, noteLine(long)[:200_000], noteLine("+")},
 		"paginated": {pagedMeta() + pagedLine(4, "1"), pagedLine(5, long)[:200_000], pagedLine(5, "+")},
+		"glued":     {pagedMeta() + pagedLine(4, "1"), pagedLine(5, "2")[:50] + "\x00" + "中"[:1], pagedLine(5, "+")},
 	} {
 		if utf8.ValidString(c.torn) {
 			c.torn = c.torn[:len(c.torn)-1]

@@ -166,6 +166,71 @@ error
   high demand
 `,
 		},
+		"plain events": {
+			`{"type":"session_meta","item":{"id":"the-id","timestamp":"2026-11-20T08:41:45.672Z","cwd":"/w","originator":"my_agent","cli_version":"1.2.3"},"seq":0}
+{"type":"system","item":{"text":"You are an agent."},"seq":1}
+{"type":"user_message","item":{"text":"list the \u001b[31mfiles"},"seq":2}
+{"type":"assistant_message","item":{"content":[{"type":"text","text":"I will look."}]},"seq":3}
+{"type":"tool_call","item":{"call_id":"c1","name":"shell","arguments":{"cmd":"ls"}},"seq":4}
+{"type":"tool_call","item":{"id":"c2","name":"fetch","input":{"url":"x"}},"seq":5}
+{"type":"tool_call","item":{"name":"now","arguments":null},"seq":6}
+{"type":"tool_result","item":{"id":"c2","content":[{"type":"text","text":"not found"}],"is_error":true},"seq":7}
+{"type":"tool_result","item":{"call_id":"c1","output":"a.txt\n","exit_code":3},"seq":8}
+{"type":"tool_result","item":{"output":{"files":1}},"seq":9}
+{"type":"tool_call","item":"date","seq":10}
+{"type":"tool_result","item":"today","seq":11}
+{"type":"assistant_message","item":{"content":"One file."},"seq":12}
+{"type":"error","item":{"message":"too fast","code":429},"seq":13}
+{"type":"user_message","item":"thanks","seq":14}
+{"type":"my_own","item":{"text":"not shown"},"seq":15}
+`,
+			`session     the-id
+started     2026-11-20T08:41:45.672Z
+cwd         /w
+written by  my_agent 1.2.3
+
+system
+  You are an agent.
+
+user
+  list the files
+
+assistant
+  I will look.
+
+call 1: shell
+  ls
+
+call 2: fetch
+  {"url":"x"}
+
+call 3: now
+
+output of call 2, failed
+  not found
+
+output of call 1, exit code 3
+  a.txt
+
+output
+  {"files":1}
+
+call 4: tool
+  date
+
+output
+  today
+
+assistant
+  One file.
+
+error 429
+  too fast
+
+user
+  thanks
+`,
+		},
 		"damaged head": {
 			"{\n" + metaLine + g1Message("user", "hi"),
 			`session     the-id

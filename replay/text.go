@@ -26,7 +26,8 @@ import (
 // Codex writes a message for the model and again as an event for people, and
 // only the events tell what a person wrote from what Codex put there. So once a
 // session has events of the user, or of the assistant, these are shown, and until
-// then its response items, less those that begin as Codex's own do.
+// then its response items, less those that begin as Codex's own do. Plain events
+// are shown as they come.
 //
 // Output of tools is cut: of more than 20 lines the middle ones are left out and
 // counted, and so is the rest of a line of more than 1,000 bytes. Memory is that
@@ -133,6 +134,8 @@ func (t *text) item(it Item) error {
 		t.event(it)
 	case codec.TypeResponseItem:
 		t.response(it)
+	case codec.TypeUserMessage, codec.TypeAssistantMessage, codec.TypeSystem, codec.TypeError, codec.TypeToolCall, codec.TypeToolResult:
+		t.plain(it)
 	}
 	// A failed write is sticky in a bufio.Writer; this only stops early.
 	_, err := t.w.Write(nil)
@@ -293,23 +296,76 @@ func (t *text) response(it Item) {
 			}
 		}
 	case "function_call", "custom_tool_call", "local_shell_call", "web_search_call", "tool_search_call", "image_generation_call":
-		t.call++
-		if r.CallID != "" {
-			t.calls[r.CallID] = t.call
-		}
-		t.block(fmt.Sprintf("call %d: %s", t.call, oneLine(cmp.Or(r.Name, strings.TrimSuffix(r.Type, "_call")))), r.input())
+		t.toolCall(r.CallID, cmp.Or(r.Name, strings.TrimSuffix(r.Type, "_call")), r.input())
 	case "function_call_output", "custom_tool_call_output", "tool_search_output":
-		heading := "output"
-		if n, ok := t.calls[r.CallID]; ok {
-			heading += " of call " + strconv.Itoa(n)
-			delete(t.calls, r.CallID)
-		}
-		output, exitCode := r.output()
-		if exitCode != 0 {
-			heading += fmt.Sprintf(", exit code %d", exitCode)
-		}
-		t.block(heading, fold(Clean(output)))
+		text, exitCode := output(r.Output)
+		t.toolOutput(r.CallID, text, exitCode, false)
 	}
+}
+
+func (t *text) toolCall(id, name, input string) {
+	t.call++
+	if id != "" {
+		t.calls[id] = t.call
+	}
+	t.block(fmt.Sprintf("call %d: %s", t.call, oneLine(name)), input)
+}
+
+// toolOutput writes what the call with an id brought.
+func (t *text) toolOutput(id, output string, exitCode int, failed bool) {
+	heading := "output"
+	if n, ok := t.calls[id]; ok {
+		heading += " of call " + strconv.Itoa(n)
+		delete(t.calls, id)
+	}
+	switch {
+	case exitCode != 0:
+		heading += fmt.Sprintf(", exit code %d", exitCode)
+	case failed:
+		heading += ", failed"
+	}
+	t.block(heading, fold(Clean(output)))
+}
+
+// plain writes a plain event, whose item is an object or the text alone. There is
+// no second form of what it says.
+func (t *text) plain(it Item) {
+	var bare json.RawMessage
+	if !bytes.HasPrefix(it.Payload, []byte("{")) {
+		bare = it.Payload
+	}
+	payload, _ := it.Decode() // what fits of it
+	switch p := payload.(type) {
+	case *codec.PlainMessage:
+		body := cmp.Or(p.Text, p.Message, valueText(first(p.Content, bare)))
+		switch it.Type {
+		case codec.TypeUserMessage:
+			t.message(message{user, it.Timestamp, body})
+		case codec.TypeAssistantMessage:
+			t.message(message{assistant, it.Timestamp, body})
+		default:
+			t.block(strings.TrimSpace(it.Type+" "+oneLine(valueText(p.Code))), body)
+		}
+	case *codec.PlainToolCall:
+		call := responseItem{Arguments: first(p.Arguments, p.Input, bare)}
+		t.toolCall(cmp.Or(p.CallID, p.ID), cmp.Or(p.Name, "tool"), call.input())
+	case *codec.PlainToolResult:
+		text, exitCode := output(first(p.Output, p.Content, bare))
+		if p.ExitCode != nil {
+			exitCode = int(*p.ExitCode)
+		}
+		t.toolOutput(cmp.Or(p.CallID, p.ID), text, exitCode, p.IsError)
+	}
+}
+
+// first returns the first value that is there.
+func first(values ...json.RawMessage) json.RawMessage {
+	for _, v := range values {
+		if len(v) > 0 && string(v) != "null" {
+			return v
+		}
+	}
+	return nil
 }
 
 // responseItem has the members of all kinds of response items that are shown.
@@ -373,15 +429,25 @@ func commandLine(command []string) string {
 	return strings.Join(words, " ")
 }
 
-// output returns what a tool answered: a string, in which Codex before 0.98 has
-// an object, or parts like those of a message.
-func (r *responseItem) output() (text string, exitCode int) {
+// valueText returns what a value says: a string, or parts like those of a message.
+// Of another value it is the JSON.
+func valueText(v json.RawMessage) string {
+	var text string
 	var content []part
-	if json.Unmarshal(r.Output, &text) != nil {
-		if json.Unmarshal(r.Output, &content) != nil {
-			return string(r.Output), 0
-		}
-		return contentText(content), 0
+	switch {
+	case json.Unmarshal(v, &text) == nil:
+		return text
+	case json.Unmarshal(v, &content) == nil:
+		return contentText(content)
+	}
+	return string(v)
+}
+
+// output returns what a tool answered. In a string Codex before 0.98 has an object.
+func output(v json.RawMessage) (text string, exitCode int) {
+	text = valueText(v)
+	if !bytes.HasPrefix(v, []byte(`"`)) {
+		return text, 0
 	}
 	var shell struct {
 		Output   *string
