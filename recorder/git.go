@@ -11,18 +11,23 @@ import (
 	"github.com/rollout-sync/rollout/codec"
 )
 
-// gitLimit is how long ReadGit takes at most. A repository on a slow disk is no
-// reason to keep somebody waiting who wants to begin a session.
+// gitLimit is how long ReadGit takes at most for callers who do not say. A
+// repository on a slow disk is no reason to keep somebody waiting who wants to
+// begin a session.
 const gitLimit = 2 * time.Second
 
 // ReadGit asks the program git for Meta.Git: the commit and the branch that are
 // checked out in dir, and the URL of the remote origin, without a name and a
 // password that may be in it. What git does not tell is left out: all of it where
-// dir is in no repository, there is no git, or ctx or two seconds are over. Call it
-// before New: nothing in this package runs a program while it records.
+// dir is in no repository, there is no git, or ctx is over, or two seconds if ctx
+// has no deadline. Call it before New: nothing in this package runs a program while
+// it records.
 func ReadGit(ctx context.Context, dir string) codec.Git {
-	ctx, cancel := context.WithTimeout(ctx, gitLimit)
-	defer cancel()
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, gitLimit)
+		defer cancel()
+	}
 	git := func(args ...string) string {
 		cmd := exec.CommandContext(ctx, "git", args...)
 		cmd.Dir = dir
