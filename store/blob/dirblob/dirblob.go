@@ -231,6 +231,9 @@ func (b *bucket) waitLock(ctx context.Context) (io.Closer, error) {
 	poll := time.NewTicker(lockPoll)
 	defer poll.Stop()
 	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		l, err := b.fsys.Lock(lockName)
 		if !errors.Is(err, vfs.ErrLocked) {
 			return l, err
