@@ -70,16 +70,6 @@ func (s *Sealed) Trailer(ctx context.Context) (Trailer, error) {
 	return x.trailer, nil
 }
 
-// Seekable reports whether Range reads only what it needs, from any offset. Of a
-// foreign file it reads everything in front of the offset too.
-func (s *Sealed) Seekable(ctx context.Context) (bool, error) {
-	_, err := s.load(ctx)
-	if errors.Is(err, ErrForeign) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // Size returns the number of plain bytes: the trailer's or, of a foreign file,
 // what its first frame's header claims, taking that for the only frame, as Codex
 // 0.169 does. It is -1 when the header has none and only decoding would tell.

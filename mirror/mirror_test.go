@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -78,6 +79,11 @@ func (c *counter) Open(ctx context.Context, name string) (store.File, error) {
 func (c *counter) Put(ctx context.Context, name string, b store.Body, cond store.Cond) (string, error) {
 	c.puts++
 	return c.Store.Put(ctx, name, b, cond)
+}
+
+func (c *counter) List(ctx context.Context, dir string, o store.ListOptions) iter.Seq2[store.Entry, error] {
+	c.lists++
+	return c.Store.List(ctx, dir, o)
 }
 
 func (c *counter) total() int { return c.opens + c.puts + c.lists }
@@ -713,7 +719,12 @@ func held(objects map[string]string, rollout, content string) bool {
 
 func TestVerifyFindsDamage(t *testing.T) {
 	t.Parallel()
-	content := strings.Repeat(`{"a":"line of a session"}`+"\n", 1000)
+	// So long, and so hard to compress, that no store has read the end of it when
+	// it has read the beginning.
+	var content string
+	for r := rand.New(rand.NewPCG(1, 1)); len(content) < 200<<10; {
+		content += fmt.Sprintf(`{"a":"%016x"}`+"\n", r.Uint64())
+	}
 	for what, c := range map[string]struct {
 		damage  func(t *testing.T, b *gcblob.Bucket, p []byte, meta map[string]string)
 		shallow bool // found without --deep

@@ -171,8 +171,8 @@ func (r *restorer) one(ctx context.Context, out *Restored) error {
 func (r *restorer) trailer(ctx context.Context, key string, f store.File) (codec.Trailer, error) {
 	v := verifier{Verifying: Verifying{Mirror: r.Mirror}}
 	trailer, err := v.trailer(ctx, key)
-	if err == nil && f.Info().Meta[store.MetaSHA256] != fmt.Sprintf("%x", trailer.SHA256) {
-		err = damaged(key, "its metadata say another hash than its trailer")
+	if err == nil {
+		err = agree(key, f.Info(), trailer)
 	}
 	return trailer, err
 }

@@ -133,14 +133,19 @@ func (v *verifier) object(ctx context.Context, key string) (int64, error) {
 		return trailer.Size, err
 	}
 	defer f.Close()
-	i := f.Info()
-	if i.Size != trailer.Size {
-		return trailer.Size, damaged(key, "its metadata say %d bytes, its trailer %d", i.Size, trailer.Size)
+	return trailer.Size, agree(key, f.Info(), trailer)
+}
+
+// agree compares what the store says of an object with the object's own trailer.
+func agree(key string, i store.Info, t codec.Trailer) error {
+	if i.Size != t.Size {
+		return damaged(key, "its metadata say %d bytes, its trailer %d", i.Size, t.Size)
 	}
+	hash := fmt.Sprintf("%x", t.SHA256)
 	if said := i.Meta[store.MetaSHA256]; said != hash {
-		return trailer.Size, damaged(key, "its metadata say hash %.12s…, its trailer %.12s…", said, hash)
+		return damaged(key, "its metadata say hash %.12s…, its trailer %.12s…", said, hash)
 	}
-	return trailer.Size, nil
+	return nil
 }
 
 func damaged(name, format string, args ...any) error {

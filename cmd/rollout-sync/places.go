@@ -27,10 +27,8 @@ import (
 
 const program = "rollout-sync"
 
-func getenv(name string) string { return os.Getenv(name) }
-
 func defaultHome() string {
-	if dir := getenv("CODEX_HOME"); dir != "" {
+	if dir := os.Getenv("CODEX_HOME"); dir != "" {
 		return dir
 	}
 	return underHome(".codex")
@@ -41,7 +39,7 @@ func defaultMirror() string { return filepath.Join(xdg("XDG_DATA_HOME", ".local/
 // xdg returns the program's directory of one of the kinds of the XDG base
 // directory specification.
 func xdg(variable, fallback string) string {
-	if dir := getenv(variable); filepath.IsAbs(dir) { // a relative one is to be ignored, says the specification
+	if dir := os.Getenv(variable); filepath.IsAbs(dir) { // a relative one is to be ignored, says the specification
 		return filepath.Join(dir, program)
 	}
 	return filepath.Join(underHome(fallback), program)
