@@ -228,8 +228,12 @@ var mutations = []mutation{
 		"if err == nil && !fi.IsDir() {", "if false && !fi.IsDir() {", vfs, "TestSymbolicLinks",
 	},
 	{
-		filestore + "/filestore.go", "the refusal of links to directories",
-		"if err := s.reach(path.Dir(name)); err != nil {\n\t\treturn form{}, err", "if false {\n\t\treturn form{}, nil", local, "TestSymbolicLinks",
+		vfs + "/open_linux.go", "the refusal of links to directories",
+		"unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS", "unix.RESOLVE_BENEATH", vfs, "TestSymbolicLinks",
+	},
+	{
+		vfs + "/open.go", "the refusal of links to directories by other systems",
+		"case fi.Mode()&fs.ModeSymlink != 0:", "case false:", vfs, "TestSymbolicLinks",
 	},
 	{
 		filestore + "/filestore.go", "the refusal of links to files",

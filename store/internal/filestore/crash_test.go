@@ -103,7 +103,7 @@ func TestCrash(t *testing.T) {
 	}
 	floor(t, "crash points", s.points, map[string]int{
 		"create": 40, "append": 12, "sync": 18, "seal": 8, "close": 45, "reopen": 70, "unseal": 25,
-		"put if absent": 80, "put if version": 220, "remove": 140,
+		"put if absent": 75, "put if version": 220, "remove": 140,
 	})
 	floor(t, "seen", s.saw, map[string]int{
 		"a name lost": 100, "a removed name back": 10, "a tail lost in part": 10, "other bytes than before": 10,

@@ -68,14 +68,8 @@ func (s *Store) lstat(file string) (fs.FileInfo, error) {
 	return fi, err
 }
 
-// reach returns fs.ErrNotExist unless dir is a directory without a symbolic link
-// on the way to it: by a second name a log would have a second lock.
-func (s *Store) reach(dir string) error {
-	if dir != "." {
-		if err := s.reach(path.Dir(dir)); err != nil {
-			return err
-		}
-	}
+// isDir returns fs.ErrNotExist unless dir is a directory.
+func (s *Store) isDir(dir string) error {
 	fi, err := s.fs.Lstat(dir)
 	if errors.Is(err, syscall.ENOTDIR) || err == nil && !fi.IsDir() {
 		return fs.ErrNotExist
@@ -87,9 +81,6 @@ func (s *Store) reach(dir string) error {
 // does, as for Codex, unless it is a strict prefix of the sealed one: then it was
 // cut short, and Codex would hide the whole log behind it.
 func (s *Store) find(ctx context.Context, name string) (form, error) {
-	if err := s.reach(path.Dir(name)); err != nil {
-		return form{}, err
-	}
 	fi, err := s.lstat(name)
 	plain := form{file: name, fi: fi}
 	if !strings.HasSuffix(name, logSuffix) || err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -371,7 +362,7 @@ func (s *Store) walk(ctx context.Context, dir string, sealed map[string]bool) it
 	return func(yield func(store.Entry, error) bool) {
 		err := ctx.Err()
 		if err == nil {
-			err = s.reach(dir)
+			err = s.isDir(dir)
 		}
 		if err != nil {
 			yield(store.Entry{}, err)

@@ -21,7 +21,10 @@ const (
 // OS is a directory of the operating system: files have mode 0600 and directories
 // 0700, whatever the umask, and no name leads out of it, not through a symbolic
 // link either.
-type OS struct{ root *os.Root }
+type OS struct {
+	root *os.Root
+	opener
+}
 
 // OpenOS returns the directory dir, which must exist.
 func OpenOS(dir string) (*OS, error) {
@@ -29,16 +32,18 @@ func OpenOS(dir string) (*OS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &OS{root}, nil
+	o, err := newOpener(root)
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return &OS{root, o}, nil
 }
 
 // Close releases the directory; files opened from it stay usable.
-func (f *OS) Close() error { return f.root.Close() }
+func (f *OS) Close() error { return errors.Join(f.opener.Close(), f.root.Close()) }
 
-// Open opens a file or a directory for reading.
-func (f *OS) Open(name string) (File, error) {
-	return file(f.root.Open(filepath.FromSlash(name)))
-}
+// Open opens a file or a directory for reading, through no symbolic link.
+func (f *OS) Open(name string) (File, error) { return file(f.opener.Open(name)) }
 
 // Create creates a file for appending with mode 0600; one that exists is
 // fs.ErrExist.
@@ -70,11 +75,6 @@ func file(f *os.File, err error) (File, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-// Lstat describes a file without following a symbolic link in its last element.
-func (f *OS) Lstat(name string) (fs.FileInfo, error) {
-	return f.root.Lstat(filepath.FromSlash(name))
 }
 
 // MkdirAll makes dir and its parents, each with mode 0700, unless they exist. One

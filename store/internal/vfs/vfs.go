@@ -17,13 +17,15 @@ import (
 // "." is the directory itself. Errors are io/fs's by errors.Is. Its methods may be
 // called concurrently.
 type FS interface {
-	// Open opens a file or a directory for reading.
+	// Open opens a file or a directory for reading. What lies behind a symbolic
+	// link is fs.ErrNotExist.
 	Open(name string) (File, error)
 	// Create creates a file for appending; one that exists is fs.ErrExist.
 	Create(name string) (File, error)
 	// Append opens an existing file for appending.
 	Append(name string) (File, error)
-	// Lstat describes a file; a symbolic link is not followed.
+	// Lstat describes a file, or a symbolic link. What lies behind one is
+	// fs.ErrNotExist.
 	Lstat(name string) (fs.FileInfo, error)
 	// MkdirAll makes dir and its parents unless they exist. It does not follow a
 	// symbolic link in any of them, and SyncAbove makes them durable.

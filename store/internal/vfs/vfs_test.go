@@ -18,9 +18,15 @@ import (
 	"github.com/rollout-sync/rollout/store/internal/vfs/crashfs"
 )
 
-func openOS(t *testing.T, dir string) *vfs.OS {
+// openers are the ways in which files are reached: the system's own, which may be
+// the other one, and that of the others.
+var openers = map[string]func(dir string) (*vfs.OS, error){"OS": vfs.OpenOS, "by element": vfs.OpenByElement}
+
+func openOS(t *testing.T, dir string) *vfs.OS { return openWith(t, vfs.OpenOS, dir) }
+
+func openWith(t *testing.T, open func(string) (*vfs.OS, error), dir string) *vfs.OS {
 	t.Helper()
-	fsys, err := vfs.OpenOS(dir)
+	fsys, err := open(dir)
 	must(t, err)
 	t.Cleanup(func() { fsys.Close() })
 	return fsys
@@ -43,7 +49,11 @@ func wantErr(t *testing.T, what string, err, want error) {
 // TestFS has the real file system and the one of the crash tests do the same.
 func TestFS(t *testing.T) {
 	t.Parallel()
-	for name, fsys := range map[string]vfs.FS{"OS": openOS(t, t.TempDir()), "crashfs": crashfs.New()} {
+	systems := map[string]vfs.FS{"crashfs": crashfs.New()}
+	for name, open := range openers {
+		systems[name] = openWith(t, open, t.TempDir())
+	}
+	for name, fsys := range systems {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			testFS(t, fsys)
@@ -219,6 +229,15 @@ func TestLockOfARemovedFile(t *testing.T) {
 
 func TestSymbolicLinks(t *testing.T) {
 	t.Parallel()
+	for name, open := range openers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testSymbolicLinks(t, open)
+		})
+	}
+}
+
+func testSymbolicLinks(t *testing.T, open func(string) (*vfs.OS, error)) {
 	dir, outside := t.TempDir(), t.TempDir()
 	must(t, os.Mkdir(filepath.Join(dir, "real"), 0o700))
 	must(t, os.WriteFile(filepath.Join(outside, "file"), nil, 0o600))
@@ -229,7 +248,21 @@ func TestSymbolicLinks(t *testing.T) {
 			t.Skipf("this system makes no symbolic links: %v", err)
 		}
 	}
-	fsys := openOS(t, dir)
+	must(t, os.WriteFile(filepath.Join(dir, "real", "file"), nil, 0o600))
+	fsys := openWith(t, open, dir)
+	for _, name := range []string{"out", "alias", "file", "none", "out/file", "alias/file"} {
+		_, err := fsys.Open(name)
+		wantErr(t, "Open "+name, err, fs.ErrNotExist)
+	}
+	for _, name := range []string{"out/file", "alias/file"} {
+		_, err := fsys.Lstat(name)
+		wantErr(t, "Lstat "+name, err, fs.ErrNotExist)
+	}
+	for _, name := range []string{"out", "file", "none"} {
+		if fi, err := fsys.Lstat(name); err != nil || fi.Mode().Type() != fs.ModeSymlink {
+			t.Errorf("Lstat %s = %v, %v", name, fi, err)
+		}
+	}
 	for _, name := range []string{"out", "alias", "out/new", "alias/new"} {
 		wantErr(t, "MkdirAll "+name, fsys.MkdirAll(name), syscall.ENOTDIR)
 	}
