@@ -47,7 +47,7 @@
 //	an open File       keeps its bytes    keeps its bytes    its bytes or ErrChanged
 //	                   (case FileIsOneVersion)
 //	order of List      of bytes           of bytes           of bytes
-//	                   (cases ListOrder, ListNewestFirst)
+//	                   (cases ListOrder, ListNewestFirst, ListUnordered)
 //	List meanwhile     has no part and no temporary name, none twice; may be written in
 //	                   (case ListWhileWriting)
 //	read after write   yes                yes                if the service does
@@ -122,6 +122,14 @@ type ListOptions struct {
 	Desc   bool   // descending byte order
 	Before string // only names that sort before this one; "" is no bound
 	Limit  int    // at most that many entries; 0 is no limit
+
+	// Unordered yields the entries as they are found, in any order, in memory that
+	// does not grow with their number; a log whose two forms are both there may come
+	// twice (case ListUnordered). Desc, Before and Limit are not looked at.
+	Unordered bool
+	// NamesOnly leaves Info zero where the store would have to look at each log
+	// for it.
+	NamesOnly bool
 }
 
 // Entry is a log or a directory directly below the listed one.

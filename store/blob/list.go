@@ -17,12 +17,18 @@ import (
 // directories are listed in the order of their keys, which is not that of their
 // names ("a-b.jsonl.zst" comes before "a/"); so it stops early only where no
 // later key can have a name that belongs in front, and holds the entries of one
-// level, or twice o.Limit. Keys that are not those of a log are left out. An
+// level, or twice o.Limit; unordered it holds none. Keys that are not those of a log are left out. An
 // entry's Size is -1 if the log is sealed, and its ModTime is not known;
 // ChangeTime is when the object was stored.
 func (s *Store) List(ctx context.Context, dir string, o store.ListOptions) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
-		for e, err := range store.Ordered(o, s.level(ctx, dir, o)) {
+		var found iter.Seq2[store.Entry, error]
+		if o.Unordered {
+			found = s.level(ctx, dir, store.ListOptions{})
+		} else {
+			found = store.Ordered(o, s.level(ctx, dir, o))
+		}
+		for e, err := range found {
 			if !yield(e, store.Wrap("list", dir, err)) {
 				return
 			}

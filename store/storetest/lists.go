@@ -66,6 +66,44 @@ func testListNewestFirst(t testing.TB, h Harness) {
 	}
 }
 
+func testListUnordered(t testing.TB, h Harness) {
+	plant(t, h)
+	want := map[string]store.Entry{}
+	for e, err := range h.Store.List(ctx, ".", store.ListOptions{}) {
+		must(t, err)
+		want[e.Name] = e
+	}
+	for _, o := range []store.ListOptions{
+		{Unordered: true},
+		{Unordered: true, Desc: true, Before: "a", Limit: 1}, // not looked at
+		{Unordered: true, NamesOnly: true},
+		{NamesOnly: true},
+	} {
+		times := map[string]int{}
+		for e, err := range h.Store.List(ctx, ".", o) {
+			must(t, err)
+			times[e.Name]++
+			w, ok := want[e.Name]
+			if !ok || e.Dir != w.Dir {
+				t.Errorf("List(%+v) yields %q, which is not there", o, e.Name)
+			}
+			if got := e.Info.Version; got != w.Info.Version && !(o.NamesOnly && got == "") {
+				t.Errorf("List(%+v): %q has version %q, want %q", o, e.Name, got, w.Info.Version)
+			}
+		}
+		for name := range want {
+			if n := times[name]; n == 0 || n > 2 || n > 1 && !o.Unordered {
+				t.Errorf("List(%+v) yields %q %d times", o, name, n)
+			}
+		}
+	}
+	for e, err := range h.Store.List(ctx, "none", store.ListOptions{Unordered: true}) {
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("an unordered List of no directory yields %q, %v", e.Name, err)
+		}
+	}
+}
+
 func testListBreak(t testing.TB, h Harness) {
 	all := plant(t, h)
 	seq := h.Store.List(ctx, ".", store.ListOptions{})

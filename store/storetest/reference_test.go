@@ -123,14 +123,28 @@ func (m *memory) List(ctx context.Context, dir string, o store.ListOptions) iter
 			yield(store.Entry{}, err)
 			return
 		}
-		for e, err := range store.Ordered(o, func(yield func(store.Entry, error) bool) {
+		entries := func(yield func(store.Entry, error) bool) {
 			for _, e := range found {
 				if !yield(e, nil) {
 					return
 				}
 			}
-		}) {
-			if !yield(e, err) {
+		}
+		if !o.Unordered {
+			entries = store.Ordered(o, entries)
+		}
+		for e, err := range entries {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				yield(store.Entry{}, err)
+				return
+			}
+			if o.NamesOnly {
+				e.Info = store.Info{}
+			}
+			if !yield(e, nil) {
 				return
 			}
 		}

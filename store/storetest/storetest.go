@@ -142,6 +142,7 @@ var cases = []Case{
 
 	{"ListOrder", "List yields what lies directly below a directory, each once, in byte order", nil, testListOrder},
 	{"ListNewestFirst", "List obeys Desc, Before and Limit, also together", nil, testListNewestFirst},
+	{"ListUnordered", "an unordered List yields the same, each at most twice, and so does one of names only", nil, testListUnordered},
 	{"ListBreak", "a List may be left at every position and ranged again", nil, testListBreak},
 	{"ListCancelled", "a List whose context ends has all entries or ends with the context's error", nil, testListCancelled},
 	{"ListWhileWriting", "who lists may write, and who writes never shows in a List as a part, twice, or under another name", nil, testListWhileWriting},

@@ -420,6 +420,17 @@ var faults = []fault{
 			return b.m.List(ctx, dir, o)
 		}
 	}},
+	{"ListUnordered", "Limit is looked at all the same", false, func(_ *testing.T, b *broken) {
+		b.list = func(ctx context.Context, dir string, o store.ListOptions) iter.Seq2[store.Entry, error] {
+			return b.m.List(ctx, dir, store.ListOptions{Desc: o.Desc, Before: o.Before, Limit: o.Limit, NamesOnly: o.NamesOnly})
+		}
+	}},
+	{"ListUnordered", "it knows nothing of the logs", false, func(_ *testing.T, b *broken) {
+		b.list = func(ctx context.Context, dir string, o store.ListOptions) iter.Seq2[store.Entry, error] {
+			o.NamesOnly = o.Unordered
+			return b.m.List(ctx, dir, o)
+		}
+	}},
 	{"ListBreak", "a List goes on where it was left", false, func(_ *testing.T, b *broken) {
 		b.list = func(ctx context.Context, dir string, o store.ListOptions) iter.Seq2[store.Entry, error] {
 			next, _ := iter.Pull2(b.m.List(ctx, dir, o))

@@ -334,13 +334,20 @@ func (s *Store) List(ctx context.Context, dir string, o store.ListOptions) iter.
 				return
 			}
 		}
-		sealed := map[string]bool{} // logs that have a compressed form
-		for e, err := range store.Ordered(o, s.walk(ctx, dir, sealed)) {
+		// An ordered List learns which logs have a compressed form before it looks at
+		// the first; an unordered one asks for it of each.
+		var sealed map[string]bool
+		found := s.walk(ctx, dir, func(string) {})
+		if !o.Unordered {
+			sealed = map[string]bool{}
+			found = store.Ordered(o, s.walk(ctx, dir, func(name string) { sealed[name] = true }))
+		}
+		for e, err := range found {
 			if err == nil {
 				err = ctx.Err()
 			}
-			if err == nil && !e.Dir {
-				e.Info, err = s.listed(ctx, e.Name, sealed[e.Name])
+			if err == nil && !e.Dir && !o.NamesOnly {
+				e.Info, err = s.listed(ctx, e.Name, o.Unordered || sealed[e.Name])
 				if errors.Is(err, fs.ErrNotExist) {
 					continue // gone since the directory was read
 				}
@@ -356,8 +363,9 @@ func (s *Store) List(ctx context.Context, dir string, o store.ListOptions) iter.
 	}
 }
 
-// walk yields what lies in dir in no order, a log once for each of its forms.
-func (s *Store) walk(ctx context.Context, dir string, sealed map[string]bool) iter.Seq2[store.Entry, error] {
+// walk yields what lies in dir in no order, a log once for each of its forms, and
+// tells of the compressed ones before.
+func (s *Store) walk(ctx context.Context, dir string, isSealed func(name string)) iter.Seq2[store.Entry, error] {
 	const batch = 1024 // bounds the memory for a directory of a million files
 	return func(yield func(store.Entry, error) bool) {
 		err := ctx.Err()
@@ -378,15 +386,15 @@ func (s *Store) walk(ctx context.Context, dir string, sealed map[string]bool) it
 			found, err := d.ReadDir(batch)
 			for _, f := range found {
 				e := store.Entry{Name: path.Join(dir, f.Name()), Dir: f.IsDir()}
-				isSealed := !e.Dir && strings.HasSuffix(e.Name, logSuffix+sealedSuffix)
-				if isSealed {
+				sealed := !e.Dir && strings.HasSuffix(e.Name, logSuffix+sealedSuffix)
+				if sealed {
 					e.Name = strings.TrimSuffix(e.Name, sealedSuffix)
 				}
 				if !e.Dir && !f.Type().IsRegular() || vfs.Hidden(e.Name) || store.CheckName(e.Name) != nil {
 					continue
 				}
-				if isSealed {
-					sealed[e.Name] = true
+				if sealed {
+					isSealed(e.Name)
 				}
 				if !yield(e, nil) {
 					return
@@ -407,8 +415,8 @@ func (s *Store) walk(ctx context.Context, dir string, sealed map[string]bool) it
 }
 
 // listed describes a log without opening it, unless both forms are there.
-func (s *Store) listed(ctx context.Context, name string, hasSealed bool) (store.Info, error) {
-	if !hasSealed {
+func (s *Store) listed(ctx context.Context, name string, maybeSealed bool) (store.Info, error) {
+	if !maybeSealed {
 		fi, err := s.lstat(name)
 		if err == nil {
 			return s.info(name, fi), nil

@@ -61,4 +61,3 @@ func (o byElement) Lstat(name string) (fs.FileInfo, error) {
 
 // Close leaves the root to its owner.
 func (byElement) Close() error { return nil }
-
