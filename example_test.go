@@ -52,7 +52,7 @@ func recordListReplay(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%d session: %s\n", len(page.Items), *page.Items[0].Preview)
+	fmt.Printf("%d session: %s\n", len(page.Items), *page.Items[0].FirstUserMessage)
 	for item, err := range home.Replay(ctx, session.ID()) {
 		if err != nil {
 			return err

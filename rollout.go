@@ -109,33 +109,20 @@ func (h *Home) List(ctx context.Context, q listing.Query) (listing.Result, error
 // Find returns a session's newest rollout. A session that is not there is
 // fs.ErrNotExist.
 func (h *Home) Find(ctx context.Context, id uuid.UUID) (listing.Item, error) {
-	r, err := h.List(ctx, listing.Query{ID: id.String(), Limit: 1})
+	return listing.Find(ctx, []listing.Place{h.Place()}, id.String())
+}
+
+// Latest returns the session that was used last of those that began in the directory
+// cwd and are not archived; cwd "" is any. If there is none it is fs.ErrNotExist.
+func (h *Home) Latest(ctx context.Context, cwd string) (listing.Item, error) {
+	r, err := h.List(ctx, listing.Query{Cwd: cwd, Archived: listing.No, Order: listing.Updated, Limit: 1})
 	if err == nil && len(r.Items) == 0 {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
-		return listing.Item{}, store.Wrap("find", id.String(), err)
+		return listing.Item{}, store.Wrap("find", "latest", err)
 	}
 	return r.Items[0], nil
-}
-
-// Latest returns the newest session that began in the directory cwd and is not
-// archived; cwd "" is any. If there is none it is fs.ErrNotExist.
-func (h *Home) Latest(ctx context.Context, cwd string) (listing.Item, error) {
-	for q := (listing.Query{Cwd: cwd}); ; {
-		r, err := h.List(ctx, q)
-		if err != nil {
-			return listing.Item{}, store.Wrap("find", "latest", err)
-		}
-		for _, it := range r.Items {
-			if !it.Archived {
-				return it, nil
-			}
-		}
-		if q.Cursor = r.Next; q.Cursor == "" {
-			return listing.Item{}, store.Wrap("find", "latest", fs.ErrNotExist)
-		}
-	}
 }
 
 // Replay reads a session, as replay.Load does.

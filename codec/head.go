@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -27,10 +28,13 @@ type Head struct {
 	// "unknown", "custom:x", "internal:x", "subagent:review",
 	// "subagent:thread_spawn", "subagent:x". Empty means that the file has none,
 	// which Codex reads as "vscode".
-	Source      string
+	Source string
+	// Subagent tells that another session began this one, by Source or by the
+	// thread_source of Codex 0.135 and later.
+	Subagent    bool
 	Provider    string // model provider
 	ParentID    string // the session that this one was forked from or spawned by
-	HistoryMode string // "legacy", "paginated"; none before Codex 0.143
+	HistoryMode string // HistoryLegacy or HistoryPaginated; none before Codex 0.143
 	Base        Base
 	Git         Git
 
@@ -44,6 +48,13 @@ type Head struct {
 	// Problems lists what is wrong in front of End, at most 100 entries.
 	Problems []Problem
 }
+
+// The modes of a history. A legacy one is all in its file; a paginated one may begin
+// with a part of another rollout and, after a revert, go on in another.
+const (
+	HistoryLegacy    = "legacy"
+	HistoryPaginated = "paginated"
+)
 
 // A Problem is a place in a rollout that a reader has to skip or should know
 // about. It never quotes contents.
@@ -83,28 +94,48 @@ const (
 // not of the known shapes, a missing session_meta, an empty file. An error is
 // r's, and comes with what was found before it.
 func ReadHead(r io.Reader) (Head, error) {
+	return ReadHeadWhile(r, func(Record, *Head) bool { return true })
+}
+
+// ReadHeadWhile is like ReadHead and hands on each record but blank ones, with the
+// head as far as it is known then. It ends where more returns false, as if the
+// head ended there. More must keep neither.
+func ReadHeadWhile(r io.Reader, more func(Record, *Head) bool) (Head, error) {
+	lines := headLines.Get().(*lineReader)
+	defer headLines.Put(lines)
+	lines.reset(r)
+	defer lines.reset(nil)
 	s := newHeadScanner()
-	for line, err := range Lines(r) {
-		if err != nil {
+	s.more = more
+	for {
+		line, _, err := lines.next()
+		switch {
+		case err == io.EOF:
+			return s.finish(), nil
+		case err != nil:
 			return s.finish(), err
-		}
-		if s.add(line) || s.head.End >= headLimit {
-			break
+		case s.add(line) || s.head.End >= headLimit:
+			return s.finish(), nil
 		}
 	}
-	return s.finish(), nil
 }
+
+// headLines keeps buffers: a listing reads many heads that need the like.
+var headLines = sync.Pool{New: func() any { return newLineReader(nil, 0) }}
 
 // A headScanner takes the lines of a rollout one by one.
 type headScanner struct {
 	head     Head
 	records  []Record // of one line
 	items    int      // decoded lines
-	found    bool     // the first user message
-	fallback string   // the first user message among response items
+	more     func(Record, *Head) bool
+	found    bool   // the first user message
+	fallback string // the first user message among response items
 }
 
-func newHeadScanner() *headScanner { return new(headScanner) }
+func newHeadScanner() *headScanner {
+	return &headScanner{more: func(Record, *Head) bool { return true }}
+}
 
 // add takes the next line and reports whether the head ends with it.
 func (s *headScanner) add(line Line) (done bool) {
@@ -114,15 +145,16 @@ func (s *headScanner) add(line Line) (done bool) {
 	}
 	s.records = appendRecords(s.records[:0], line, int64(len(line.Bytes)), 0)
 	for _, rec := range s.records {
+		if rec.Err == ErrBlank {
+			continue
+		}
 		done = s.record(rec) || done
+		done = !s.more(rec, &s.head) || done
 	}
 	return done
 }
 
 func (s *headScanner) record(rec Record) (done bool) {
-	if rec.Err == ErrBlank {
-		return false
-	}
 	if !utf8.Valid(rec.Bytes) {
 		s.problem(rec, errNotUTF8)
 	}
@@ -194,6 +226,24 @@ var (
 	errStartTime = errors.New("session_meta without a valid timestamp")
 )
 
+// headMeta is what a head takes of a SessionMeta, whose instructions alone are some
+// 20 KB.
+type headMeta struct {
+	ID             string          `json:"id"`
+	ForkedFromID   string          `json:"forked_from_id"`
+	ParentThreadID string          `json:"parent_thread_id"`
+	Timestamp      string          `json:"timestamp"`
+	Cwd            string          `json:"cwd"`
+	Originator     string          `json:"originator"`
+	CLIVersion     string          `json:"cli_version"`
+	Source         json.RawMessage `json:"source"`
+	ThreadSource   string          `json:"thread_source"`
+	ModelProvider  string          `json:"model_provider"`
+	HistoryMode    string          `json:"history_mode"`
+	HistoryBase    *Base           `json:"history_base"`
+	Git            *Git            `json:"git"`
+}
+
 func (s *headScanner) sessionMeta(rec Record) {
 	if s.head.HasMeta {
 		return
@@ -201,7 +251,7 @@ func (s *headScanner) sessionMeta(rec Record) {
 	if s.items > 1 {
 		s.problem(rec, errLateMeta)
 	}
-	m := decode[SessionMeta](s, rec)
+	m := decode[headMeta](s, rec)
 	h := &s.head
 	h.HasMeta = true
 	h.ID, h.Cwd, h.Originator, h.CLIVersion = m.ID, m.Cwd, m.Originator, m.CLIVersion
@@ -214,6 +264,7 @@ func (s *headScanner) sessionMeta(rec Record) {
 	}
 	var spawner string
 	h.Source, spawner = sourceText(m.Source)
+	h.Subagent = m.ThreadSource == "subagent" || strings.HasPrefix(h.Source, "subagent:")
 	h.ParentID = cmp.Or(m.ForkedFromID, m.ParentThreadID, spawner)
 	start, err := time.Parse(time.RFC3339, m.Timestamp)
 	if err != nil {

@@ -49,6 +49,15 @@ func newLineReader(r io.Reader, limit int) *lineReader {
 	return &lineReader{r: bufio.NewReaderSize(r, chunkLen), limit: limit}
 }
 
+// reset makes s read r from its beginning on. It keeps buffers of usual size.
+func (s *lineReader) reset(r io.Reader) {
+	s.r.Reset(r)
+	if cap(s.spill) > 16*chunkLen {
+		s.spill = nil
+	}
+	*s = lineReader{r: s.r, limit: s.limit, spill: s.spill[:0]}
+}
+
 // chunkLen is how much is read at once.
 const chunkLen = 64 << 10
 

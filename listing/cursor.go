@@ -2,7 +2,6 @@ package listing
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,10 +22,7 @@ type position struct {
 	id   uuid.UUID
 }
 
-// compare is negative if p comes before o.
-func (p position) compare(o position) int {
-	return cmp.Or(cmp.Compare(o.time, p.time), bytes.Compare(o.id[:], p.id[:]))
-}
+func compareID(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }
 
 const cursorTime = "2006-01-02T15:04:05.000Z07:00"
 
@@ -55,9 +51,10 @@ func parseCursor(s string) (p position, named bool, err error) {
 
 // locate returns the place of the rollout p.id, given the time in its file name.
 // If it is gone, that is where it would have been as far as can be told.
-func (s *search) locate(ctx context.Context, places []Place, p position) (position, error) {
-	l := &search{id: hexID(p.id), window: span{p.time, p.time}.widen()}
-	l.addRoots(places)
+func (s *search) locate(ctx context.Context, p position) (position, error) {
+	q := Query{ID: p.id.String(), Light: true}
+	l := &search{Query: q, places: s.places, filter: newFilter(q), window: span{p.time, p.time}.widen()}
+	l.addRoots()
 	defer func() { s.scanned.Add(l.scanned.Load()) }()
 	for {
 		n, err := l.next(ctx)

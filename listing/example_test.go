@@ -36,7 +36,7 @@ func ExamplePage() {
 			panic(err)
 		}
 		for _, it := range page.Items {
-			fmt.Println(n, it.Created.Format(time.DateTime), *it.Preview)
+			fmt.Println(n, it.Created.Format(time.DateTime), *it.FirstUserMessage)
 		}
 		if page.Next == "" {
 			break

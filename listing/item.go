@@ -1,11 +1,16 @@
 package listing
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log/slog"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,13 +22,25 @@ import (
 
 // A file is a rollout in one place.
 type file struct {
-	place *Place
-	path  string
-	name  codec.Name
-	info  store.Info
-	head  *codec.Head // nil until it was read
-	err   error       // why there is not more of the head
+	place     *Place
+	path      string
+	name      codec.Name
+	bounds    span // of its directory
+	misplaced bool // its time is not in these, so the directory is of another date
+
+	info    store.Info
+	looked  bool        // info is what Open tells
+	head    *codec.Head // nil until it was read
+	preview []json.RawMessage
+	tokens  *int64
+	err     error // why there is not more
+
+	described bool
+	desc      Description
+	descErr   error
 }
+
+func (f *file) isSame(o *file) bool { return f.place == o.place && f.path == o.path }
 
 func (f *file) hasMeta() bool { return f.head != nil && f.head.HasMeta }
 
@@ -44,6 +61,157 @@ func (f *file) compare(o *file) int {
 	)
 }
 
+// updated is when the file changed, in ms. What a mirror has did so before it was
+// stored.
+func (f *file) updated() int64 {
+	t := f.info.ModTime
+	if stored := f.info.ChangeTime; f.place.Where == Mirror && !stored.IsZero() && stored.Before(t) {
+		t = stored
+	}
+	return always.clamp(t.UnixMilli())
+}
+
+// updateSpan returns the bounds of updated as far as a List tells: a file in a
+// mirror changed after its session began, and before it was stored.
+func (f *file) updateSpan() span {
+	if !f.info.ModTime.IsZero() {
+		return span{f.updated(), f.updated()}
+	}
+	bounds := always
+	if !f.info.ChangeTime.IsZero() {
+		bounds.hi = always.clamp(f.info.ChangeTime.UnixMilli())
+	}
+	if t, ok := f.name.Time(); ok {
+		bounds.lo = min(always.clamp(t.UnixMilli()), bounds.hi)
+	}
+	return bounds
+}
+
+// look has the file's info complete, and reports false if the file is not there.
+func (f *file) look(ctx context.Context) bool {
+	if f.looked {
+		return true
+	}
+	o, err := f.place.Source.Open(ctx, f.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false
+	case err != nil:
+		f.err = err
+	default:
+		f.info = o.Info()
+		f.err = o.Close()
+	}
+	f.looked = true
+	return true
+}
+
+// describe returns what the place knows of the file.
+func (f *file) describe(ctx context.Context) (Description, error) {
+	if !f.described {
+		f.described = true
+		if f.place.Describe != nil {
+			f.desc, f.descErr = f.place.Describe(ctx, f.path, f.name)
+		}
+		f.desc.Archived = f.desc.Archived || f.archived()
+	}
+	return f.desc, f.descErr
+}
+
+// open returns a reader of the whole file.
+func (f *file) open(ctx context.Context) (io.ReadCloser, error) {
+	o, err := f.place.Source.Open(ctx, f.path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := o.Range(ctx, 0, -1)
+	if err != nil {
+		return nil, errors.Join(err, o.Close())
+	}
+	return &opened{r, o}, nil
+}
+
+type opened struct {
+	io.ReadCloser
+	file store.File
+}
+
+func (o *opened) Close() error { return errors.Join(o.ReadCloser.Close(), o.file.Close()) }
+
+// readHead reads as much of the head as it takes to know that it is not wanted, or
+// all and what else an item tells. It returns fs.ErrNotExist and what else Open says.
+func (s *search) readHead(ctx context.Context, f *file) error {
+	s.scanned.Add(1)
+	f.head = &codec.Head{}
+	o, err := f.place.Source.Open(ctx, f.path)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	f.info, f.looked = o.Info(), true
+	r, err := o.Range(ctx, 0, -1)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	records := s.Preview
+	if records == 0 {
+		records = defaultPreview
+	}
+	*f.head, err = codec.ReadHeadWhile(r, func(rec codec.Record, h *codec.Head) bool {
+		if h.HasMeta && !s.filter.wantsMeta(h, f.place.Where) {
+			return false
+		}
+		if len(f.preview) < records && rec.Err == nil {
+			f.preview = append(f.preview, bytes.Clone(bytes.TrimSpace(rec.Bytes)))
+		}
+		return true
+	})
+	if err == nil && f.place.Where == Local && f.info.Size == f.info.Stored && s.filter.wantsHead(f.head, f.place.Where) {
+		f.tokens, err = readTokens(ctx, o)
+	}
+	return err
+}
+
+// tailLen is where the newest token count is looked for. With every answer of the
+// model there is one.
+const tailLen = 64 << 10
+
+// readTokens returns how many tokens the end of a rollout says that the session took.
+func readTokens(ctx context.Context, f store.File) (*int64, error) {
+	r, err := f.Range(ctx, -tailLen, -1)
+	if err != nil {
+		return nil, err
+	}
+	tail, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		return nil, err
+	}
+	if !bytes.Contains(tail, []byte(`"token_`)) { // spares most of those that have none
+		return nil, nil
+	}
+	for rec, err := range codec.RecordsBackward(bytes.NewReader(tail), int64(len(tail)), 0) {
+		if err != nil {
+			return nil, err
+		}
+		if rec.Err != nil {
+			continue
+		}
+		payload, _ := rec.Item.Decode()
+		switch p := payload.(type) {
+		case *codec.EventTokenCount:
+			if p.Info != nil && p.Info.TotalTokenUsage != nil {
+				return &p.Info.TotalTokenUsage.Total, nil
+			}
+		case *codec.TokenUsageRecord:
+			if p.ThreadTokenUsage != nil {
+				return &p.ThreadTokenUsage.Total, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
 // read reads the heads of n's files up to the first that has one, and takes away
 // those that have vanished.
 func (s *search) read(ctx context.Context, n *node) {
@@ -52,10 +220,7 @@ func (s *search) read(ctx context.Context, n *node) {
 	found := false
 	for _, f := range n.files {
 		if !found && f.head == nil {
-			s.scanned.Add(1)
-			var head codec.Head
-			head, f.err = f.readHead(ctx)
-			f.head = &head
+			f.err = s.readHead(ctx, f)
 			if errors.Is(f.err, fs.ErrNotExist) {
 				continue
 			}
@@ -66,33 +231,259 @@ func (s *search) read(ctx context.Context, n *node) {
 	n.files = there
 }
 
-func (f *file) readHead(ctx context.Context) (codec.Head, error) {
-	o, err := f.place.Source.Open(ctx, f.path)
-	if err != nil {
-		return codec.Head{}, err
+// head returns what n's heads tell.
+func (n *node) head() *codec.Head {
+	for _, f := range n.files {
+		if f.hasMeta() {
+			return f.head
+		}
 	}
-	defer o.Close()
-	f.info = o.Info()
-	r, err := o.Range(ctx, 0, -1)
-	if err != nil {
-		return codec.Head{}, err
+	if h := n.files[0].head; h != nil {
+		return h
 	}
-	defer r.Close()
-	return codec.ReadHead(r)
+	return &codec.Head{}
+}
+
+// items returns the items of those of the rollouts that are wanted.
+func (s *search) items(ctx context.Context, rollouts []*node) ([]Item, error) {
+	found := make([]*Item, len(rollouts))
+	failed := make([]error, len(rollouts))
+	err := inParallel(ctx, len(rollouts), func(i int) { found[i], failed[i] = s.item(ctx, rollouts[i]) })
+	if err := cmp.Or(err, errors.Join(failed...)); err != nil {
+		return nil, err
+	}
+	var items []Item
+	for _, it := range found {
+		if it != nil {
+			items = append(items, *it)
+		}
+	}
+	return items, nil
+}
+
+// item returns the rollout n as an item, nil if it is not wanted. An error is of what
+// has to be known to tell.
+func (s *search) item(ctx context.Context, n *node) (*Item, error) {
+	slices.SortStableFunc(n.files, (*file).compare)
+	if s.filter.needsDescription() {
+		d, err := n.files[0].describe(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", n.files[0].path, err)
+		}
+		if !s.filter.wantsDescribed(d) {
+			return nil, nil
+		}
+	}
+	if s.filter.needsHead() || !s.Light {
+		s.read(ctx, n)
+		if len(n.files) == 0 {
+			return nil, nil
+		}
+		if h := n.head(); !s.filter.wantsHead(h, n.files[0].place.Where) {
+			return nil, nil
+		} else if s.AnyTurn && !s.filter.wantsCwd(h.Cwd, n.files[0].place.Where) {
+			if ok, err := s.filter.hasTurnIn(ctx, n.files[0]); !ok || err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !s.gather(ctx, n) {
+		return nil, nil
+	}
+	s.complete(ctx, n)
+	if len(n.files) == 0 {
+		return nil, nil
+	}
+	if it := n.toItem(ctx); s.filter.wants(it) {
+		return it, nil
+	}
+	return nil, nil
+}
+
+// gather adds copies of n to its files that are at another place in the order, and
+// reports false if that is where the item is listed.
+func (s *search) gather(ctx context.Context, n *node) bool {
+	known := len(n.files)
+	for i := range s.places {
+		p := &s.places[i]
+		for _, at := range s.copies(ctx, n, p) {
+			c := &file{place: p, path: at, name: n.files[0].name, bounds: boundsOf(at)}
+			c.misplaced = !s.byUpdate() && n.lo != c.bounds.clamp(n.lo)
+			if slices.ContainsFunc(n.files, c.isSame) || !c.look(ctx) {
+				continue
+			}
+			if s.byUpdate() && c.updated() > n.lo || n.files[0].misplaced {
+				return false
+			}
+			n.files = append(n.files, c)
+		}
+	}
+	switch {
+	case len(n.files) == known:
+	case s.Light:
+		slices.SortStableFunc(n.files, (*file).compare)
+	default:
+		s.read(ctx, n)
+	}
+	return true
+}
+
+// copies returns where p may have a copy of n that is at another place in the order.
+func (s *search) copies(ctx context.Context, n *node, p *Place) []string {
+	first := n.files[0]
+	year, month, day, dated := first.name.Date()
+	home := path.Join(liveDir, year, month, day, first.name.String())
+	if s.byUpdate() {
+		paths := []string{home}
+		if p.Where == Local || !dated {
+			paths = append(paths, path.Join(archivedDir, first.name.String()), path.Join(liveDir, first.name.String()))
+		}
+		return slices.Compact(paths)
+	}
+	switch {
+	case len(s.places) == 1 || p == first.place:
+	case first.misplaced:
+		c := &file{place: p, path: home, name: first.name}
+		if d, err := c.describe(ctx); err == nil && d.Path == first.path {
+			return []string{home}
+		}
+	case !n.isIn(p.Where):
+		if d, err := first.describe(ctx); err == nil && d.Path != "" && d.Path != first.path {
+			return []string{d.Path}
+		}
+	}
+	return nil
+}
+
+func (n *node) isIn(where string) bool { return n.in(where) != nil }
+
+// in returns the file that stands for n in a kind of place, nil if there is none.
+func (n *node) in(where string) *file {
+	i := slices.IndexFunc(n.files, func(f *file) bool { return f.place.Where == where })
+	if i < 0 {
+		return nil
+	}
+	return n.files[i]
+}
+
+// complete looks at those files of which more has to be known, and takes away those
+// that have vanished.
+func (s *search) complete(ctx context.Context, n *node) {
+	both := n.isIn(Local) && n.isIn(Mirror) && !s.Light
+	n.files = slices.DeleteFunc(n.files, func(f *file) bool {
+		return (f.info.Version == "" || both) && !f.look(ctx)
+	})
+}
+
+// toItem returns what n's files tell.
+func (n *node) toItem(ctx context.Context) *Item {
+	first, head := n.files[0], n.head()
+	newest := first
+	it := &Item{
+		ID:        first.name.Session,
+		RolloutID: first.name.Rollout,
+		Path:      first.path,
+		Where:     first.place.Where,
+		Problems:  []string{},
+		at:        n.at(),
+	}
+	l, m := n.in(Local), n.in(Mirror)
+	if l != nil {
+		it.LocalSize = new(l.info.Stored)
+	}
+	if m != nil {
+		it.StoredSize = new(m.info.Stored)
+	}
+	if l != nil && m != nil {
+		it.Where = Both
+		if it.Mirror = compareVersions(l, m); it.Mirror != nil && *it.Mirror == Ahead {
+			newest = m
+		}
+	}
+	it.Updated = knownTime(newest.info.ModTime)
+	for _, f := range append([]*file{newest}, n.files...) {
+		if it.PlainSize == nil && f.info.Size >= 0 {
+			it.PlainSize = new(f.info.Size)
+			it.Lines = lines(f.info)
+		}
+	}
+	for _, f := range n.files {
+		for _, p := range f.problems(ctx) {
+			if !slices.Contains(it.Problems, p) { // the same in both places
+				it.Problems = append(it.Problems, p)
+			}
+		}
+		if it.Preview == nil {
+			it.Preview = f.preview
+		}
+		if it.Tokens == nil {
+			it.Tokens = f.tokens
+		}
+	}
+	it.Cwd = known(head.Cwd)
+	if head.Git != (codec.Git{}) {
+		it.Git = &Git{Branch: known(head.Git.Branch), Commit: known(head.Git.Commit), Origin: known(head.Git.Origin)}
+	}
+	it.Source = known(head.Source)
+	it.Provider = known(head.Provider)
+	it.Model = known(head.Model)
+	it.CLIVersion = known(head.CLIVersion)
+	it.ParentID = known(head.ParentID)
+	it.FirstUserMessage = known(head.FirstUserMessage)
+	it.Created = knownTime(head.StartTime)
+	if t, ok := first.name.Time(); it.Created == nil && ok {
+		it.Created = knownTime(t)
+	}
+	if wall, ok := first.name.Wall(); it.Created == nil && ok {
+		it.Created = &wall
+		if first.head != nil {
+			it.Problems = append(it.Problems, "no time of creation but the file name's, in an unknown time zone")
+		}
+	}
+	d, err := first.describe(ctx)
+	if err != nil {
+		it.Problems = append(it.Problems, reason(err))
+	}
+	it.Path = cmp.Or(d.Path, it.Path)
+	it.Archived = d.Archived
+	it.Name = known(d.Name)
+	return it
+}
+
+// compareVersions tells how the mirror's version m relates to the local one. A local
+// file that is shorter and changed last was rewritten.
+func compareVersions(l, m *file) *string {
+	switch {
+	case !l.looked || !m.looked || l.info.Size < 0 || m.info.Size < 0:
+		return nil
+	case l.info.Size == m.info.Size:
+		return new(Same)
+	case m.info.Size > l.info.Size && !l.info.ModTime.After(m.info.ModTime):
+		return new(Ahead)
+	}
+	return new(Behind)
 }
 
 // problems says what is wrong with the file as far as it was read.
-func (f *file) problems() []string {
+func (f *file) problems(ctx context.Context) []string {
 	var list []string
+	if f.misplaced && f.bounds != always {
+		list = append(list, "in the directory of another date")
+	}
 	if f.err != nil {
 		list = append(list, reason(f.err))
 	}
+	if f.head == nil {
+		return list
+	}
 	for _, p := range f.head.Problems {
-		switch {
-		case p.Length == 0: // one of the whole file, named below
-		case p.Offset+p.Length == f.head.End:
+		if p.Length == 0 {
+			continue // one of the whole file, named below
+		}
+		slog.DebugContext(ctx, "bad line", "place", f.place.Where, "path", f.path, "offset", p.Offset, "length", p.Length, "reason", p.Reason)
+		if p.Offset+p.Length == f.head.End {
 			list = append(list, "torn last line")
-		default:
+		} else {
 			list = append(list, fmt.Sprintf("damaged: byte %d: %s", p.Offset, p.Reason))
 		}
 	}
@@ -112,106 +503,6 @@ func reason(err error) string {
 		err = e.Err
 	}
 	return err.Error()
-}
-
-// items returns the items of those of the rollouts that are wanted.
-func (s *search) items(ctx context.Context, rollouts []*node) ([]Item, error) {
-	found := make([]*Item, len(rollouts))
-	err := inParallel(ctx, len(rollouts), func(i int) {
-		n := rollouts[i]
-		s.read(ctx, n)
-		if len(n.files) == 0 {
-			return
-		}
-		if it := n.item(); s.wants(it) {
-			n.files[0].describe(ctx, it)
-			found[i] = it
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	var items []Item
-	for _, it := range found {
-		if it != nil {
-			items = append(items, *it)
-		}
-	}
-	return items, nil
-}
-
-// item returns what n's files tell, once they were read.
-func (n *node) item() *Item {
-	first := n.files[0]
-	it := &Item{
-		ID:         first.name.Session,
-		RolloutID:  first.name.Rollout,
-		Path:       first.path,
-		Where:      first.place.Where,
-		Updated:    knownTime(first.info.ModTime),
-		Archived:   first.archived(),
-		StoredSize: new(first.info.Stored),
-		Problems:   []string{},
-		at:         n.at(),
-	}
-	head := first.head
-	for _, f := range n.files {
-		if f.place.Where != it.Where {
-			it.Where = Both
-		}
-		if it.PlainSize == nil && f.info.Size >= 0 {
-			it.PlainSize = new(f.info.Size)
-			it.Lines = lines(f.info)
-		}
-		if f.head != nil {
-			for _, p := range f.problems() {
-				if !slices.Contains(it.Problems, p) { // the same in both places
-					it.Problems = append(it.Problems, p)
-				}
-			}
-		}
-		if f.hasMeta() && !head.HasMeta {
-			head = f.head
-		}
-	}
-	if i := slices.IndexFunc(n.files, func(f *file) bool { return f.place.Where == Mirror }); i > 0 {
-		it.StoredSize = new(n.files[i].info.Stored)
-	}
-	it.Cwd = known(head.Cwd)
-	if head.Git != (codec.Git{}) {
-		it.Git = &Git{Branch: known(head.Git.Branch), Commit: known(head.Git.Commit), Origin: known(head.Git.Origin)}
-	}
-	it.Source = known(head.Source)
-	it.Provider = known(head.Provider)
-	it.Model = known(head.Model)
-	it.CLIVersion = known(head.CLIVersion)
-	it.ParentID = known(head.ParentID)
-	it.FirstUserMessage = known(head.FirstUserMessage)
-	it.Preview = known(preview(head.FirstUserMessage))
-	it.Created = knownTime(head.StartTime)
-	if t, ok := first.name.Time(); it.Created == nil && ok {
-		it.Created = knownTime(t)
-	}
-	if wall, ok := first.name.Wall(); it.Created == nil && ok {
-		it.Created = &wall
-		it.Problems = append(it.Problems, "no time of creation but the file name's, in an unknown time zone")
-	}
-	return it
-}
-
-// describe adds what the place knows.
-func (f *file) describe(ctx context.Context, it *Item) {
-	if f.place.Describe == nil {
-		return
-	}
-	d, err := f.place.Describe(ctx, f.path, f.name)
-	if err != nil {
-		it.Problems = append(it.Problems, reason(err))
-		return
-	}
-	it.Path = cmp.Or(d.Path, it.Path)
-	it.Archived = it.Archived || d.Archived
-	it.Name = known(d.Name)
 }
 
 // lines returns the number of lines, of a file whose store counted them.
@@ -238,26 +529,4 @@ func knownTime(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
-}
-
-const previewLen = 120 // characters
-
-// preview returns the beginning of a message on one line.
-func preview(message string) string {
-	var b strings.Builder
-	left := previewLen
-	for word := range strings.FieldsSeq(message) {
-		if b.Len() > 0 {
-			b.WriteByte(' ')
-			left--
-		}
-		for _, r := range word {
-			if left <= 0 {
-				return b.String() + "…"
-			}
-			b.WriteRune(r)
-			left--
-		}
-	}
-	return b.String()
 }

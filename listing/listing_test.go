@@ -20,6 +20,8 @@ import (
 	"github.com/rollout-sync/rollout/store/memfs"
 )
 
+const misplaced = "in the directory of another date"
+
 // Everything that homes hold, oldest first.
 func TestEveryFileIsListed(t *testing.T) {
 	t.Parallel()
@@ -34,10 +36,10 @@ func TestEveryFileIsListed(t *testing.T) {
 		problems      []string
 	}{
 		{"sessions/rollout-" + v4(1).String() + ".jsonl", "", []string{"0 bytes"}},
-		{"sessions/1066/10/14/" + name(after(0), v7(after(0), 0)), g1(v7(after(0), 0), after(0), "/w"), nil},
+		{"sessions/1066/10/14/" + name(after(0), v7(after(0), 0)), g1(v7(after(0), 0), after(0), "/w"), []string{misplaced}},
 		{"sessions/2025/05/07/" + name(after(0), v7(may7.Add(20*time.Hour), 0)), g2(v7(after(0), 0), after(0)), nil},
 		{"sessions/2025/05/07/rollout-2025-05-07-" + v4(2).String() + ".jsonl", g0(v4(2), may7.Add(23*time.Hour)), nil},
-		{"sessions/2025/05/rollout-x-" + v4(3).String() + ".jsonl", g0(v4(3), after(0)), nil},                                                                          // clamped: May 2025
+		{"sessions/2025/05/rollout-x-" + v4(3).String() + ".jsonl", g0(v4(3), after(0)), []string{misplaced}},                                                          // clamped: May 2025
 		{"sessions/2026/11/19/" + name(after(0), v4(4)), "\n \n", []string{"no session metadata", "no time of creation but the file name's, in an unknown time zone"}}, // by its name
 		{"archived_sessions/" + name(after(1), v4(5)), g0(v4(5), after(1)), nil},
 		{"sessions/" + name(after(2), v7(after(2), 0)), g1(v7(after(2), 0), after(2), "/w"), nil},
@@ -55,9 +57,9 @@ func TestEveryFileIsListed(t *testing.T) {
 		{dated(after(13), v7(after(13), 0)), g0(v7(after(13), 0), after(13)), nil},
 		{"archived_sessions/rollout-" + v4(6).String() + ".jsonl", g0(v4(6), after(14)), nil},
 		{dated(after(20), v7(after(20), 0)) + ".zst", string(damaged), []string{"damaged: "}},
-		{"sessions/2026/11/31/" + name(after(0), v7(after(9999), 0)), g1(v7(after(9999), 0), after(9999), "/w"), nil}, // no such day
-		{"archived_sessions/" + name(after(480), v4(7)), g0(v4(7), after(-9999)), nil},                                // by its name
-		{"sessions/2040/01/02/" + name(after(0), v7(after(0), 9)), g1(v7(after(0), 9), after(0), "/w"), nil},
+		{"sessions/2026/11/31/" + name(after(0), v7(after(9999), 0)), g1(v7(after(9999), 0), after(9999), "/w"), []string{misplaced}}, // no such day
+		{"archived_sessions/" + name(after(480), v4(7)), g0(v4(7), after(-9999)), nil},                                                // by its name
+		{"sessions/2040/01/02/" + name(after(0), v7(after(0), 9)), g1(v7(after(0), 9), after(0), "/w"), []string{misplaced}},
 		{"sessions/" + name(after(0), v7(far, 0)), "{}\n", []string{"damaged: byte 0: an item without a type", "no session metadata", "no time of creation but the file name's, in an unknown time zone"}},
 	}
 	home := memfs.New(nil)
@@ -112,6 +114,9 @@ func TestItem(t *testing.T) {
 	t.Parallel()
 	g0ID, g1ID, g2ID, lost := v4(1), v7(noon, 1), v7(noon, 2), v7(noon, 3)
 	g0Text, g1Text, g2Text := g0(g0ID, noon), g1(g1ID, noon, "/w/app"), g2(g2ID, noon)
+	for _, tokens := range []string{`{"total_token_usage":{"total_tokens":5}}`, `{"total_token_usage":{"total_tokens":77}}`, `null`} {
+		g1Text += `{"timestamp":"t","type":"event_msg","payload":{"type":"token_count","info":` + tokens + `}}` + "\n"
+	}
 	const wall = "2026-11-20T14-00-00" // in a zone 2 hours east
 	home := tree(t, map[string]string{
 		"sessions/2026/11/20/rollout-" + wall + "-" + g0ID.String() + ".jsonl":                       g0Text,
@@ -120,22 +125,22 @@ func TestItem(t *testing.T) {
 		"archived_sessions/rollout-" + wall + "-" + lost.String() + ".jsonl":                         "",
 	})
 	want := []string{
-		fmt.Sprintf(`{"id":"%s","rollout_id":"%[1]s","name":null,"path":"archived_sessions/rollout-%s-%[1]s.jsonl","where":"local",`+
+		fmt.Sprintf(`{"id":"%s","rollout_id":"%[1]s","name":null,"path":"archived_sessions/rollout-%s-%[1]s.jsonl","where":"local","mirror":null,`+
 			`"created":"2026-11-20T12:00:00Z","updated":"2026-11-21T01:02:03Z","cwd":null,"git":null,"source":null,"provider":null,"model":null,`+
-			`"cli_version":null,"parent_id":null,"archived":true,"first_user_message":null,"preview":null,"plain_size":0,"stored_size":0,`+
-			`"lines":null,"problems":["0 bytes"]}`, lost, wall),
-		fmt.Sprintf(`{"id":"%s","rollout_id":"%s","name":null,"path":"sessions/2026/11/20/rollout-%s-%[1]s_%[2]s.jsonl","where":"local",`+
+			`"cli_version":null,"parent_id":null,"archived":true,"first_user_message":null,"preview":null,"plain_size":0,"local_size":0,"stored_size":null,`+
+			`"lines":null,"tokens":null,"problems":["0 bytes"]}`, lost, wall),
+		fmt.Sprintf(`{"id":"%s","rollout_id":"%s","name":null,"path":"sessions/2026/11/20/rollout-%s-%[1]s_%[2]s.jsonl","where":"local","mirror":null,`+
 			`"created":"2026-11-20T12:00:00Z","updated":"2026-11-21T01:02:03Z","cwd":"/w","git":null,"source":"subagent:review","provider":"openai","model":"gpt-6",`+
-			`"cli_version":"0.150.0","parent_id":"parent","archived":false,"first_user_message":"fix it","preview":"fix it","plain_size":%[4]d,"stored_size":%[4]d,`+
-			`"lines":null,"problems":[]}`, g1ID, g2ID, wall, len(g2Text)),
-		fmt.Sprintf(`{"id":"%s","rollout_id":"%[1]s","name":"the name","path":"sessions/2026/11/20/rollout-%s-%[1]s.jsonl","where":"local",`+
+			`"cli_version":"0.150.0","parent_id":"parent","archived":false,"first_user_message":"fix it","preview":null,"plain_size":%[4]d,"local_size":%[4]d,"stored_size":null,`+
+			`"lines":null,"tokens":null,"problems":[]}`, g1ID, g2ID, wall, len(g2Text)),
+		fmt.Sprintf(`{"id":"%s","rollout_id":"%[1]s","name":"the name","path":"sessions/2026/11/20/rollout-%s-%[1]s.jsonl","where":"local","mirror":null,`+
 			`"created":"2026-11-20T12:00:00Z","updated":"2026-11-21T01:02:03Z","cwd":"/w/app","git":{"branch":"main","commit":"c0ffee","origin":"git@host:a/b.git"},"source":"exec","provider":null,"model":"gpt-5",`+
-			`"cli_version":"0.50.0","parent_id":null,"archived":false,"first_user_message":"fix\n  the test","preview":"fix the test","plain_size":%[3]d,"stored_size":%[3]d,`+
-			`"lines":null,"problems":[]}`, g1ID, wall, len(g1Text)),
-		fmt.Sprintf(`{"id":"%s","rollout_id":"%[1]s","name":null,"path":"sessions/2026/11/20/rollout-%s-%[1]s.jsonl","where":"local",`+
+			`"cli_version":"0.50.0","parent_id":null,"archived":false,"first_user_message":"fix\n  the test","preview":null,"plain_size":%[3]d,"local_size":%[3]d,"stored_size":null,`+
+			`"lines":null,"tokens":77,"problems":[]}`, g1ID, wall, len(g1Text)),
+		fmt.Sprintf(`{"id":"%s","rollout_id":"%[1]s","name":null,"path":"sessions/2026/11/20/rollout-%s-%[1]s.jsonl","where":"local","mirror":null,`+
 			`"created":"2026-11-20T12:00:00Z","updated":"2026-11-21T01:02:03Z","cwd":null,"git":{"branch":"main","commit":"c0ffee","origin":null},"source":null,"provider":null,"model":null,`+
-			`"cli_version":null,"parent_id":null,"archived":false,"first_user_message":"hello","preview":"hello","plain_size":%[3]d,"stored_size":%[3]d,`+
-			`"lines":null,"problems":["facts: no such thing"]}`, g0ID, wall, len(g0Text)),
+			`"cli_version":null,"parent_id":null,"archived":false,"first_user_message":"hello","preview":null,"plain_size":%[3]d,"local_size":%[3]d,"stored_size":null,`+
+			`"lines":null,"tokens":null,"problems":["facts: no such thing"]}`, g0ID, wall, len(g0Text)),
 	}
 	places := []listing.Place{{
 		Where:  listing.Local,
@@ -150,7 +155,7 @@ func TestItem(t *testing.T) {
 			return listing.Description{}, nil
 		},
 	}}
-	items := all(t, places, listing.Query{})
+	items := all(t, places, listing.Query{Preview: -1})
 	for i, w := range want {
 		got, err := json.Marshal(items[i])
 		if err != nil {
@@ -162,20 +167,22 @@ func TestItem(t *testing.T) {
 	}
 }
 
-func TestPreviewIsShort(t *testing.T) {
+// The preview is the first records of the head, as they stand there.
+func TestPreview(t *testing.T) {
 	t.Parallel()
-	for message, want := range map[string]string{
-		`a\n\tb  c `:                  "a b c",
-		strings.Repeat("é", 121):      strings.Repeat("é", 120) + "…",
-		strings.Repeat("a ", 61):      strings.Repeat("a ", 60) + "…",
-		strings.Repeat("é", 120):      strings.Repeat("é", 120),
-		strings.Repeat("long ", 1000): strings.Repeat("long ", 24) + "…",
-	} {
-		text := `{"timestamp":"t","type":"event_msg","payload":{"type":"user_message","message":"` + message + `"}}` + "\n"
-		home := tree(t, map[string]string{dated(noon, v7(noon, 1)): text})
-		it := page(t, local(home), listing.Query{}).Items[0]
-		if it.Preview == nil || *it.Preview != want {
-			t.Errorf("%.20q: got %q, want %q", message, *it.Preview, want)
+	text := g1(v7(noon, 1), noon, "/w")
+	lines := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
+	text = strings.Replace(text, "\n", "\nnot JSON\n  \n", 1) + strings.Repeat("{}\n", 9)
+	home := tree(t, map[string]string{dated(noon, v7(noon, 1)): text})
+	for n, want := range map[int]int{0: 3, 1: 1, 2: 2, 3: 3, 9: 3, -1: 0} {
+		it := page(t, local(home), listing.Query{Preview: n}).Items[0]
+		if len(it.Preview) != want {
+			t.Errorf("Preview %d: %d records, want %d", n, len(it.Preview), want)
+		}
+		for i, rec := range it.Preview {
+			if string(rec) != strings.TrimSpace(lines[i]) {
+				t.Errorf("Preview %d: record %d is %s", n, i, rec)
+			}
 		}
 	}
 }
@@ -202,20 +209,21 @@ func TestMerge(t *testing.T) {
 		cwd           string
 		problems      []string
 		scanned       int
+		state         string
 	}{
 		{
 			"only mirror", nil, mirror(path, long),
 			listing.Mirror, "from/" + path, true, len(long), "/w",
 			[]string{},
-			1,
+			1, "",
 		},
 		{
 			"both",
 			map[string]string{path: text},
 			mirror(path, long),
-			listing.Both, path, false, len(text), "/w",
+			listing.Both, path, false, len(long), "/w",
 			[]string{},
-			1,
+			1, listing.Ahead,
 		},
 		{
 			"live and archived",
@@ -223,7 +231,7 @@ func TestMerge(t *testing.T) {
 			nil,
 			listing.Local, path, false, len(text), "/w",
 			[]string{},
-			1,
+			1, "",
 		},
 		{
 			"archived and mirror",
@@ -231,31 +239,31 @@ func TestMerge(t *testing.T) {
 			mirror(path, text),
 			listing.Both, inArchive, true, len(long), "/w",
 			[]string{},
-			1,
+			1, listing.Behind,
 		},
 		{
 			"local damaged",
 			map[string]string{path: ""},
 			mirror(path, text),
-			listing.Both, path, false, 0, "/w",
+			listing.Both, path, false, len(text), "/w",
 			[]string{"0 bytes"},
-			2,
+			2, listing.Ahead,
 		},
 		{
 			"both damaged",
 			map[string]string{path: ""},
 			mirror(path, "{"),
-			listing.Both, path, false, 0, "",
+			listing.Both, path, false, 1, "",
 			[]string{"0 bytes", "torn last line", "no session metadata"},
-			2,
+			2, listing.Ahead,
 		},
 		{
 			"uuid v4, local damaged",
 			map[string]string{dated(noon.Add(time.Hour), old): ""},
 			mirror(dated(noon.Add(time.Hour), old), g1(old, noon, "/w")),
-			listing.Both, dated(noon.Add(time.Hour), old), false, 0, "/w",
+			listing.Both, dated(noon.Add(time.Hour), old), false, len(text), "/w",
 			[]string{"0 bytes"},
-			2,
+			2, listing.Ahead,
 		},
 		{
 			// The one by what its head says, moved to the end of its bounds; the
@@ -267,8 +275,8 @@ func TestMerge(t *testing.T) {
 			},
 			nil,
 			listing.Local, "sessions/2026/11/20/rollout-2026-12-25T00-00-00-" + old.String() + ".jsonl", false, len(text), "/w",
-			[]string{},
-			2,
+			[]string{misplaced},
+			2, "",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -288,12 +296,16 @@ func TestMerge(t *testing.T) {
 			if *it.PlainSize != int64(c.plain) {
 				t.Errorf("plain size %d, want %d", *it.PlainSize, c.plain)
 			}
-			stored := c.plain
 			for _, content := range c.mirror {
-				stored = len(content)
+				if it.StoredSize == nil || *it.StoredSize != int64(len(content)) {
+					t.Errorf("stored size %v, want %d", it.StoredSize, len(content))
+				}
 			}
-			if *it.StoredSize != int64(stored) {
-				t.Errorf("stored size %d, want %d", *it.StoredSize, stored)
+			if local := it.Where != listing.Mirror; local != (it.LocalSize != nil) {
+				t.Errorf("local size %v of what is in %s", it.LocalSize, it.Where)
+			}
+			if got := deref(it.Mirror); got != c.state {
+				t.Errorf("the mirror is %q, want %q", got, c.state)
 			}
 			if cwd := it.Cwd; cwd == nil && c.cwd != "" || cwd != nil && *cwd != c.cwd {
 				t.Errorf("cwd %v, want %q", cwd, c.cwd)
@@ -507,8 +519,8 @@ func TestPageReadsLittle(t *testing.T) {
 		{"page of 80", withV7, listing.Query{Limit: 80}, november(17, 20), 80, 80},
 		{"after a cursor", withV7, listing.Query{Cursor: "2026-11-10T12:00:00Z|" + v7(noon, 1).String()}, november(9, 11), 25, 25},
 		{"since", withV7, listing.Query{Limit: 99, Since: noon}, november(18, 20), 1, 31},
-		{"until", withV7, listing.Query{Limit: 1, Until: noon.AddDate(0, 0, -5)}, november(14, 17), 1, 32},
-		{"cwd hit", withV7, listing.Query{Limit: 1, Cwd: "/w"}, november(19, 20), 1, 8},
+		{"until", withV7, listing.Query{Limit: 1, Until: noon.AddDate(0, 0, -5)}, november(14, 17), 1, 48},
+		{"cwd hit", withV7, listing.Query{Limit: 1, Cwd: "/w"}, november(19, 20), 1, 16},
 		// And those v4 that could, by the names, be newer than the last item.
 		{"first page of v4", withV4, listing.Query{}, november(19, 20), 25, 42},
 		{"first item of v4", withV4, listing.Query{Limit: 1}, november(19, 20), 1, 18},
@@ -649,4 +661,11 @@ func TestFilesAreClosed(t *testing.T) {
 	if c.n == 0 || c.n > 20<<17 {
 		t.Errorf("%d bytes were read", c.n)
 	}
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
 }

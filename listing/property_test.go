@@ -3,10 +3,11 @@ package listing_test
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,13 +20,11 @@ import (
 
 // A want is an item as the test expects it.
 type want struct {
-	time        time.Time
-	id          uuid.UUID
-	where, path string
-}
-
-func (w want) String() string {
-	return fmt.Sprintf("%s %s %s %s", stamp(w.time), w.id, w.where, w.path)
+	created, updated time.Time // its places in the two orders
+	id               uuid.UUID
+	where, path      string
+	misplaced        bool
+	mirror           string // listing.Same and so on
 }
 
 // A forest is two random trees and what listing them has to give.
@@ -34,8 +33,19 @@ type forest struct {
 	r      *rand.Rand
 	local  *memfs.Store
 	mirror *memfs.Store
-	want   map[string]*want // by time and id
-	n      int              // sessions so far
+	facts  map[string]string // paths in the home, by name
+	want   []*want
+	n      int // sessions so far
+	days   int // with new ones
+}
+
+func (f *forest) places() []listing.Place {
+	return []listing.Place{
+		{Where: listing.Mirror, Source: remote{f.mirror}, Describe: func(_ context.Context, _ string, n codec.Name) (listing.Description, error) {
+			return listing.Description{Path: f.facts[n.String()]}, nil
+		}},
+		{Where: listing.Local, Source: f.local},
+	}
 }
 
 // grow adds a session that begins at start, in some of the ways in which users
@@ -57,67 +67,127 @@ func (f *forest) grow(start time.Time) {
 	}
 	wall := start.Add(time.Duration(r.IntN(27)-12) * time.Hour)
 	base := codec.NewName(wall, id).String()
-	at := start // its place in the order
-	var path string
+	updated := start.Add(time.Duration(r.IntN(4)) * 12 * time.Hour)
+	home := dated(wall, id)
+	w := want{created: start, updated: updated, id: id, path: home}
 	switch r.IntN(8) {
-	default:
-		path = dated(wall, id)
 	case 0:
-		path = wall.Format("sessions/2006/01/02/old/") + base
+		w.path = wall.Format("sessions/2006/01/02/old/") + base
 	case 1:
-		path = "sessions/odd/2026/" + base
+		w.path = "sessions/odd/2026/" + base
 	case 2:
-		path = "sessions/" + base
+		w.path = "sessions/" + base
 	case 3, 4:
-		path = "archived_sessions/" + base
+		w.path = "archived_sessions/" + base
 	case 5:
 		day := noon.Truncate(24*time.Hour).AddDate(0, 0, r.IntN(7)-3)
-		path = day.Format("sessions/2006/01/02/") + base
-		if first := day.Add(-14 * time.Hour); at.Before(first) {
-			at = first
+		w.path = day.Format("sessions/2006/01/02/") + base
+		first, last := day.Add(-14*time.Hour), day.Add(38*time.Hour-time.Millisecond)
+		if start.Before(first) {
+			w.created = first
 		}
-		if last := day.Add(38*time.Hour - time.Millisecond); at.After(last) {
-			at = last
+		if start.After(last) {
+			w.created = last
 		}
+		w.misplaced = !w.created.Equal(start)
 	}
-	inMirror, inBoth := r.IntN(3) == 0, r.IntN(3) == 0
-	if !inMirror || inBoth {
-		stored, bytes := path, content
+	inMirror, inHome := true, true
+	switch r.IntN(3) {
+	case 0:
+		inMirror = false
+	case 1:
+		inHome = false
+	}
+	told := r.IntN(2) == 0
+	if inHome {
+		path, bytes := w.path, content
 		if r.IntN(4) == 0 {
-			stored, bytes = path+".zst", sealed(f.t, content)
+			path, bytes = path+".zst", sealed(f.t, content)
 		}
-		put(f.t, f.local, stored, bytes)
-		f.expect(want{at, id, listing.Local, path})
+		putAt(f.t, f.local, path, bytes, updated)
 	}
-	if !inMirror && r.IntN(8) == 0 && path != "archived_sessions/"+base {
-		put(f.t, f.local, "archived_sessions/"+base, content)
-		f.expect(want{start, id, listing.Local, "archived_sessions/" + base})
+	if !inMirror {
+		w.where = listing.Local
+		f.want = append(f.want, &w)
+		return
 	}
-	if inMirror || inBoth {
-		put(f.t, f.mirror, dated(wall, id)+".zst", sealed(f.t, content))
-		f.expect(want{start, id, listing.Mirror, dated(wall, id)})
+	if told {
+		f.facts[base] = w.path
+	}
+	m := want{created: start, updated: updated, id: id, where: listing.Mirror, path: home}
+	if told {
+		m.path = w.path
+	}
+	switch {
+	case !inHome:
+		putAt(f.t, f.mirror, home+".zst", sealed(f.t, content), updated)
+		f.want = append(f.want, &m)
+	case w.path != home && strings.HasPrefix(w.path, "sessions/") && !w.created.Equal(start) && !told:
+		// Nothing tells that these two belong together, unless they are as old.
+		putAt(f.t, f.mirror, home+".zst", sealed(f.t, content), updated)
+		w.where = listing.Local
+		f.want = append(f.want, &w, &m)
+	default:
+		version, changed := content, updated
+		w.where, w.mirror = listing.Both, listing.Same
+		if found := w.path == home || w.path == "sessions/"+base || w.path == "archived_sessions/"+base; found {
+			switch r.IntN(3) {
+			case 0:
+				version, changed, w.mirror = content+content, updated.Add(time.Hour), listing.Ahead
+				w.updated = changed
+			case 1:
+				version, changed, w.mirror = content[:len(content)-1], updated.Add(-time.Minute), listing.Behind
+			}
+		}
+		putAt(f.t, f.mirror, home+".zst", sealed(f.t, version), changed)
+		w.created = start
+		f.want = append(f.want, &w)
 	}
 }
 
-func (f *forest) expect(w want) {
-	key := stamp(w.time) + w.id.String()
-	switch old := f.want[key]; {
-	case old == nil:
-		f.want[key] = &w
-	case old.where != w.where:
-		old.where = listing.Both // the local one was first
+// sorted returns what a query has to give.
+func (f *forest) sorted(q listing.Query) []string {
+	list := slices.Clone(f.want)
+	at := func(w *want) time.Time {
+		if q.Order == listing.Updated {
+			return w.updated
+		}
+		return w.created
 	}
-}
-
-func (f *forest) sorted() []want {
-	var list []want
-	for _, w := range f.want {
-		list = append(list, *w)
-	}
-	slices.SortFunc(list, func(a, b want) int {
-		return cmp.Or(b.time.Compare(a.time), bytes.Compare(b.id[:], a.id[:]))
+	// Two files of one rollout that are at the same place are one item, wherever they
+	// lie.
+	slices.SortStableFunc(list, func(a, b *want) int {
+		return cmp.Or(at(b).Compare(at(a)), bytes.Compare(b.id[:], a.id[:]))
 	})
-	return list
+	if q.Oldest {
+		slices.Reverse(list)
+	}
+	var lines []string
+	for i := 0; i < len(list); i++ {
+		w := *list[i]
+		if i+1 < len(list) && list[i+1].id == w.id && at(list[i+1]).Equal(at(&w)) {
+			i++
+			if w.where == listing.Mirror {
+				w = *list[i]
+			}
+			w.where, w.mirror = listing.Both, listing.Same
+		}
+		lines = append(lines, fmt.Sprintf("%s %s %s mirror:%s misplaced:%t", w.id, w.where, w.path, w.mirror, w.misplaced && q.Order == listing.Created))
+	}
+	return lines
+}
+
+func line(it listing.Item) string {
+	mirror := ""
+	if it.Mirror != nil {
+		mirror = *it.Mirror
+	}
+	problems := slices.DeleteFunc(slices.Clone(it.Problems), func(p string) bool { return p == misplaced })
+	s := fmt.Sprintf("%s %s %s mirror:%s misplaced:%t", it.RolloutID, it.Where, it.Path, mirror, len(problems) < len(it.Problems))
+	if len(problems) > 0 {
+		s += fmt.Sprintf(" %q", problems)
+	}
+	return s
 }
 
 func TestPagesAreTheSortedSet(t *testing.T) {
@@ -126,11 +196,9 @@ func TestPagesAreTheSortedSet(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			f := &forest{
-				t:      t,
-				r:      rand.New(rand.NewPCG(seed, 0)),
-				local:  memfs.New(nil),
-				mirror: memfs.New(nil),
-				want:   map[string]*want{},
+				t: t, r: rand.New(rand.NewPCG(seed, 0)),
+				local: memfs.New(nil), mirror: memfs.New(nil),
+				facts: map[string]string{},
 			}
 			start := noon
 			for range f.r.IntN(25) {
@@ -139,52 +207,56 @@ func TestPagesAreTheSortedSet(t *testing.T) {
 				}
 				f.grow(start)
 			}
-			places := []listing.Place{
-				{Where: listing.Mirror, Source: f.mirror},
-				{Where: listing.Local, Source: f.local},
-			}
-			sorted := f.sorted()
-			check(t, "All", all(t, places, listing.Query{}), sorted)
-			for limit := 1; limit <= len(sorted)+1; limit++ {
-				check(t, fmt.Sprintf("pages of %d", limit), pages(t, places, listing.Query{Limit: limit}), sorted)
-			}
-
-			// Sessions that begin after the first page was read do not disturb
-			// those that follow.
-			before := maps.Clone(f.want)
-			newest := noon.AddDate(0, 0, 5)
-			var items []listing.Item
-			for q := (listing.Query{Limit: 1 + f.r.IntN(5)}); ; {
-				r := page(t, places, q)
-				items = append(items, r.Items...)
-				if q.Cursor = r.Next; q.Cursor == "" {
-					break
+			for _, order := range []listing.Order{listing.Created, listing.Updated} {
+				for _, oldest := range []bool{false, true} {
+					q := listing.Query{Order: order, Oldest: oldest}
+					sorted := f.sorted(q)
+					how := fmt.Sprintf("%s, oldest first: %t: ", order, oldest)
+					check(t, how+"All", all(t, f.places(), q), sorted)
+					for q.Limit = 1; q.Limit <= len(sorted)+1; q.Limit++ {
+						check(t, how+fmt.Sprintf("pages of %d", q.Limit), pages(t, f.places(), q), sorted)
+					}
 				}
-				newest = newest.Add(time.Minute)
-				id := v7(newest, 0)
-				put(t, f.local, dated(newest.Add(14*time.Hour), id), g1(id, newest, "/w"))
+				f.arrive(order)
 			}
-			f.want = before
-			check(t, "pages while sessions arrive", items, sorted)
 		})
 	}
 }
 
-func check(t *testing.T, how string, items []listing.Item, sorted []want) {
+// arrive has sessions begin after the first page was read: they do not disturb those
+// that follow.
+func (f *forest) arrive(order listing.Order) {
+	q := listing.Query{Order: order, Limit: 1 + f.r.IntN(5)}
+	sorted := f.sorted(q)
+	f.days++
+	newest := noon.AddDate(0, 0, 5*f.days)
+	var items []listing.Item
+	for {
+		r := page(f.t, f.places(), q)
+		items = append(items, r.Items...)
+		if q.Cursor = r.Next; q.Cursor == "" {
+			break
+		}
+		newest = newest.Add(time.Minute)
+		id, path := v7(newest, 0), dated(newest.Add(14*time.Hour), v7(newest, 0))
+		putAt(f.t, f.local, path, g1(id, newest, "/w"), newest)
+		f.want = append(f.want, &want{created: newest, updated: newest, id: id, where: listing.Local, path: path})
+	}
+	check(f.t, fmt.Sprintf("pages of %d by %s while sessions arrive", q.Limit, order), items, sorted)
+}
+
+func check(t *testing.T, how string, items []listing.Item, sorted []string) {
 	t.Helper()
 	for i := range max(len(items), len(sorted)) {
 		got, want := "nothing", "nothing"
 		if i < len(items) {
-			got = fmt.Sprintf("%s %s %s", items[i].RolloutID, items[i].Where, items[i].Path)
-			if len(items[i].Problems) > 0 {
-				got += fmt.Sprintf(" %q", items[i].Problems)
-			}
+			got = line(items[i])
 		}
 		if i < len(sorted) {
-			want = fmt.Sprintf("%s %s %s", sorted[i].id, sorted[i].where, sorted[i].path)
+			want = sorted[i]
 		}
 		if got != want {
-			t.Fatalf("%s: item %d of %d:\n got %s\nwant %s\nof %d:\n%v", how, i, len(items), got, want, len(sorted), sorted)
+			t.Fatalf("%s: item %d of %d:\n got %s\nwant %s\nof %d:\n%s", how, i, len(items), got, want, len(sorted), strings.Join(sorted, "\n"))
 		}
 	}
 }

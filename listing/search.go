@@ -1,16 +1,10 @@
 package listing
 
 import (
-	"bytes"
 	"cmp"
 	"container/heap"
 	"context"
-	"encoding/hex"
-	"errors"
-	"fmt"
-	"io/fs"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,7 +15,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/rollout-sync/rollout/codec"
-	"github.com/rollout-sync/rollout/store"
 )
 
 const (
@@ -29,8 +22,10 @@ const (
 	archivedDir = "archived_sessions"
 )
 
-// parallel is how many heads are read at a time.
-const parallel = 8
+const (
+	parallel = 16  // heads that are read, or directories listed, at a time
+	maxBatch = 256 // rollouts that are looked at together
+)
 
 // zoneSlack is the greatest offset of a time zone from UTC, in ms: how far a
 // local time can be from the true one.
@@ -73,28 +68,35 @@ func dirSpan(dir string, above span) span {
 	return spanOf(from, until[len(parts)-1]).within(above)
 }
 
-// nameSpan returns the bounds of a rollout's time as far as its name tells, given
-// those of its directory.
-func nameSpan(n codec.Name, above span) span {
+// boundsOf returns the bounds of what lies beside a file.
+func boundsOf(file string) span {
+	dir := path.Dir(file)
+	if dir == "." {
+		return always
+	}
+	return dirSpan(dir, boundsOf(dir))
+}
+
+// nameSpan returns the bounds of a rollout's time as far as its name tells.
+func nameSpan(n codec.Name) span {
 	if t, ok := n.Time(); ok {
-		return span{t.UnixMilli(), t.UnixMilli()}.within(above)
+		return span{t.UnixMilli(), t.UnixMilli()}
 	}
 	wall, ok := n.Wall()
 	if !ok {
-		return above
+		return always
 	}
 	precision := time.Second
 	if len(n.Stamp) == len(time.DateOnly) {
 		precision = 24 * time.Hour
 	}
-	return spanOf(wall, wall.Add(precision)).within(above)
+	return spanOf(wall, wall.Add(precision))
 }
 
 // A node is a directory that was not listed yet or a rollout.
 type node struct {
-	span         // of the rollout, or of all that lie in the directory
-	place *Place // of a directory
-	dir   string // empty for a rollout
+	span             // of the rollout, or of all that lie in the directory
+	dir   *directory // nil for a rollout
 	id    uuid.UUID
 	files []*file // of a rollout
 }
@@ -102,69 +104,87 @@ type node struct {
 // at is the place of a rollout whose span is exact.
 func (n *node) at() position { return position{n.lo, n.id} }
 
-// compare is negative if n has to be looked at before o: the one that reaches
-// to the later time, a directory before a rollout that could lie in it, and a
-// rollout whose time is not known before one that might be the same.
-func (n *node) compare(o *node) int {
+// queue is a heap with the first node of an order on top.
+type queue struct {
+	nodes  []*node
+	oldest bool // first
+}
+
+// compare is negative if a has to be looked at before b: the one that reaches to
+// the first time, a directory before a rollout that could lie in it, and a rollout
+// whose time is not known before one that might be the same.
+func (q *queue) compare(a, b *node) int {
 	rank := func(n *node) int {
 		switch {
-		case n.dir != "":
+		case n.dir != nil:
 			return 0
 		case !n.exact():
 			return 1
 		}
 		return 2
 	}
+	if q.oldest {
+		return cmp.Or(
+			cmp.Compare(a.lo, b.lo),
+			cmp.Compare(rank(a), rank(b)),
+			compareID(a.id, b.id),
+			cmp.Compare(a.hi, b.hi),
+		)
+	}
 	return cmp.Or(
-		cmp.Compare(o.hi, n.hi),
-		cmp.Compare(rank(n), rank(o)),
-		bytes.Compare(o.id[:], n.id[:]),
-		cmp.Compare(o.lo, n.lo),
+		cmp.Compare(b.hi, a.hi),
+		cmp.Compare(rank(a), rank(b)),
+		compareID(b.id, a.id),
+		cmp.Compare(b.lo, a.lo),
 	)
 }
 
-// queue is a heap with the first node by compare on top.
-type queue []*node
+// before is whether place a comes before place b.
+func (q *queue) before(a, b position) bool {
+	if q.oldest {
+		a, b = b, a
+	}
+	return cmp.Or(cmp.Compare(a.time, b.time), compareID(a.id, b.id)) > 0
+}
 
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].compare(q[j]) < 0 }
-func (q queue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(n any)        { *q = append(*q, n.(*node)) }
+func (q *queue) Len() int           { return len(q.nodes) }
+func (q *queue) Less(i, j int) bool { return q.compare(q.nodes[i], q.nodes[j]) < 0 }
+func (q *queue) Swap(i, j int)      { q.nodes[i], q.nodes[j] = q.nodes[j], q.nodes[i] }
+func (q *queue) Push(n any)         { q.nodes = append(q.nodes, n.(*node)) }
 
 func (q *queue) Pop() any {
-	last := len(*q) - 1
-	n := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
+	last := len(q.nodes) - 1
+	n := q.nodes[last]
+	q.nodes[last] = nil
+	q.nodes = q.nodes[:last]
 	return n
 }
 
-// A search goes through the trees of all places from the newest rollout on. It
-// looks at whatever could hold the newest one that is left: lists a directory,
-// reads the head of a rollout whose name does not tell its time, and is at the
-// next rollout when neither comes before it.
+// A search goes through the trees of all places in an order. It looks at whatever
+// could hold the first rollout that is left: lists a directory, reads the head of a
+// rollout whose name does not tell its time, and is at the next rollout when neither
+// comes before it.
 type search struct {
+	Query
+	places  []Place
+	filter  *filter
 	queue   queue
+	after   *position
+	window  span         // the times that are wanted
+	outside *[]*node     // gathers what is not in the window, unless nil
 	scanned atomic.Int64 // heads read
-
-	// What is wanted.
-	id           string // hexadecimal digits
-	cwd          string
-	since, until time.Time
-	after        *position
-	window       span // the times that since, until and after leave
+	batch   int          // rollouts that are looked at together
+	last    position     // of the last rollout that was looked at
+	limited bool         // MaxScan is reached
 }
 
 // newSearch returns the search for q.
 func newSearch(ctx context.Context, places []Place, q Query) (*search, error) {
-	s := &search{
-		id:     strings.ToLower(strings.ReplaceAll(q.ID, "-", "")),
-		cwd:    q.Cwd,
-		since:  q.Since,
-		until:  q.Until,
-		window: always,
+	s := &search{Query: q, places: places, filter: newFilter(q), window: always, queue: queue{oldest: q.Oldest}, batch: parallel}
+	var slack time.Duration
+	if !s.byUpdate() {
+		slack = 24 * time.Hour
 	}
-	const slack = 24 * time.Hour
 	if !q.Since.IsZero() {
 		s.window.lo = q.Since.Add(-slack).UnixMilli()
 	}
@@ -174,52 +194,74 @@ func newSearch(ctx context.Context, places []Place, q Query) (*search, error) {
 	if q.Cursor != "" {
 		p, named, err := parseCursor(q.Cursor)
 		if err == nil && named {
-			p, err = s.locate(ctx, places, p)
+			p, err = s.locate(ctx, p)
 		}
 		if err != nil {
 			return nil, err
 		}
 		s.after = &p
-		s.window.hi = min(s.window.hi, p.time)
+		if q.Oldest {
+			s.window.lo = max(s.window.lo, p.time)
+		} else {
+			s.window.hi = min(s.window.hi, p.time)
+		}
 	}
-	s.addRoots(places)
+	s.addRoots()
 	return s, nil
 }
 
-func (s *search) addRoots(places []Place) {
-	for i := range places {
+func (s *search) byUpdate() bool { return s.Order == Updated }
+
+func (s *search) addRoots() {
+	for i := range s.places {
+		p := &s.places[i]
+		if s.byUpdate() {
+			s.add(&node{span: always, dir: &directory{place: p, deep: true}})
+			continue
+		}
 		for _, dir := range []string{liveDir, archivedDir} {
-			s.add(&node{span: always, place: &places[i], dir: dir})
+			s.add(&node{span: always, dir: &directory{place: p, path: dir}})
 		}
 	}
 }
 
+// wanted reports whether something of n can be; n may be kept for later.
+func (s *search) wanted(n *node) bool {
+	if !n.overlaps(s.window) {
+		if s.outside != nil {
+			*s.outside = append(*s.outside, n)
+		}
+		return false
+	}
+	return n.dir != nil || !n.exact() || s.after == nil || s.queue.before(*s.after, n.at())
+}
+
 // add queues n unless nothing of it can be wanted.
 func (s *search) add(n *node) {
-	if !n.overlaps(s.window) {
-		return
+	if s.wanted(n) {
+		heap.Push(&s.queue, n)
 	}
-	if n.dir == "" && n.exact() && s.after != nil && n.at().compare(*s.after) <= 0 {
-		return
-	}
-	heap.Push(&s.queue, n)
 }
 
 // pop takes the first node, and with a rollout all files that are the same one.
 func (s *search) pop() *node {
 	n := heap.Pop(&s.queue).(*node)
-	for n.dir == "" && len(s.queue) > 0 && n.compare(s.queue[0]) == 0 {
-		n.files = append(n.files, heap.Pop(&s.queue).(*node).files...)
+	for n.dir == nil && s.queue.Len() > 0 && s.queue.compare(n, s.queue.nodes[0]) == 0 {
+		for _, f := range heap.Pop(&s.queue).(*node).files {
+			if !slices.ContainsFunc(n.files, f.isSame) { // an unordered list may have it twice
+				n.files = append(n.files, f)
+			}
+		}
 	}
 	return n
 }
 
 // next returns the next rollout in the order, nil at the end.
 func (s *search) next(ctx context.Context) (*node, error) {
-	for len(s.queue) > 0 {
+	for s.queue.Len() > 0 {
 		var err error
-		switch top := s.queue[0]; {
-		case top.dir != "":
+		switch top := s.queue.nodes[0]; {
+		case top.dir != nil:
 			err = s.list(ctx, s.pop())
 		case top.exact():
 			return s.pop(), nil
@@ -233,11 +275,24 @@ func (s *search) next(ctx context.Context) (*node, error) {
 	return nil, nil
 }
 
-// step returns what is wanted of the next n rollouts, and whether they are the
-// last.
+// step returns what is wanted of the next rollouts, at least n unless they are the
+// last. It looks at more of them from time to time, so that little is read in vain
+// when they are wanted, and all cores are busy when they are not.
 func (s *search) step(ctx context.Context, n int) (items []Item, end bool, err error) {
+	if s.selective() {
+		n = max(n, s.batch)
+		s.batch = min(2*s.batch, maxBatch)
+	}
 	var rollouts []*node
 	for len(rollouts) < n {
+		if s.MaxScan > 0 && int(s.scanned.Load())+len(rollouts) >= s.MaxScan {
+			s.limited, err = s.more(ctx)
+			if err != nil {
+				return nil, false, err
+			}
+			end = !s.limited
+			break
+		}
 		r, err := s.next(ctx)
 		if err != nil {
 			return nil, false, err
@@ -246,6 +301,7 @@ func (s *search) step(ctx context.Context, n int) (items []Item, end bool, err e
 			end = true
 			break
 		}
+		s.last = r.at()
 		rollouts = append(rollouts, r)
 	}
 	items, err = s.items(ctx, rollouts)
@@ -254,62 +310,54 @@ func (s *search) step(ctx context.Context, n int) (items []Item, end bool, err e
 
 // more reports whether any rollout is left.
 func (s *search) more(ctx context.Context) (bool, error) {
-	isRollout := func(n *node) bool { return n.dir == "" }
-	for len(s.queue) > 0 && !slices.ContainsFunc(s.queue, isRollout) {
+	isRollout := func(n *node) bool { return n.dir == nil }
+	for s.queue.Len() > 0 && !slices.ContainsFunc(s.queue.nodes, isRollout) {
 		if err := s.list(ctx, s.pop()); err != nil {
 			return false, err
 		}
 	}
-	return len(s.queue) > 0, nil
+	return s.queue.Len() > 0, nil
 }
 
-// list queues what lies in a directory. One that vanished, as an empty one may at
-// any time, is like an empty one.
-func (s *search) list(ctx context.Context, dir *node) error {
-	for e, err := range dir.place.Source.List(ctx, dir.dir, store.ListOptions{}) {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", dir.place.Where, err)
-		}
-		if e.Dir {
-			s.add(&node{span: dirSpan(e.Name, dir.span), place: dir.place, dir: e.Name})
-			continue
-		}
-		name, err := codec.ParseName(path.Base(e.Name))
-		if err != nil || !s.wantsID(name) {
-			continue
-		}
-		f := &file{place: dir.place, path: e.Name, name: name, info: e.Info}
-		s.add(&node{span: nameSpan(name, dir.span), id: name.Rollout, files: []*file{f}})
-	}
-	return nil
-}
-
-// settle reads the heads of the first rollout, whose name does not tell its time,
-// and of the next ones that might be newer still.
+// settle looks into the first rollout, whose name does not tell its time, and into
+// the next ones that might come before it.
 func (s *search) settle(ctx context.Context) error {
-	batch := []*node{s.pop()}
-	for len(batch) < parallel && len(s.queue) > 0 {
-		top := s.queue[0]
-		if top.dir != "" || top.exact() || top.hi < batch[0].lo {
+	nodes := []*node{s.pop()}
+	for len(nodes) < parallel && s.queue.Len() > 0 {
+		top := s.queue.nodes[0]
+		if top.dir != nil || top.exact() || !top.overlaps(nodes[0].span) {
 			break
 		}
-		batch = append(batch, s.pop())
+		nodes = append(nodes, s.pop())
 	}
-	err := inParallel(ctx, len(batch), func(i int) { s.read(ctx, batch[i]) })
+	err := inParallel(ctx, len(nodes), func(i int) { s.settleOne(ctx, nodes[i]) })
 	if err != nil {
 		return err
 	}
-	for _, n := range batch {
+	for _, n := range nodes {
 		if len(n.files) > 0 {
-			t := n.clamp(n.headTime())
-			n.span = span{t, t}
 			s.add(n)
 		}
 	}
 	return nil
+}
+
+func (s *search) settleOne(ctx context.Context, n *node) {
+	var at int64
+	if s.byUpdate() {
+		n.files = slices.DeleteFunc(n.files, func(f *file) bool { return !f.look(ctx) })
+		for _, f := range n.files {
+			at = max(at, f.updated())
+		}
+	} else {
+		s.read(ctx, n)
+		at = n.headTime()
+		for _, f := range n.files {
+			f.misplaced = at != f.bounds.clamp(at)
+		}
+	}
+	at = n.clamp(at)
+	n.span = span{at, at}
 }
 
 // headTime returns the time of a rollout whose id has none.
@@ -319,8 +367,10 @@ func (n *node) headTime() int64 {
 			return f.head.StartTime.UnixMilli()
 		}
 	}
-	if wall, ok := n.files[0].name.Wall(); ok {
-		return wall.UnixMilli()
+	if len(n.files) > 0 {
+		if wall, ok := n.files[0].name.Wall(); ok {
+			return wall.UnixMilli()
+		}
 	}
 	return 0
 }
@@ -338,24 +388,5 @@ func inParallel(ctx context.Context, n int, do func(i int)) error {
 	return g.Wait()
 }
 
-// selective reports whether heads have to be read to know what is wanted.
-func (s *search) selective() bool {
-	return s.cwd != "" || !s.since.IsZero() || !s.until.IsZero()
-}
-
-func hexID(id uuid.UUID) string { return hex.EncodeToString(id[:]) }
-
-func (s *search) wantsID(n codec.Name) bool {
-	return s.id == "" || strings.HasPrefix(hexID(n.Session), s.id) || strings.HasPrefix(hexID(n.Rollout), s.id)
-}
-
-// wants reports whether an item is one of those that only its head tells.
-func (s *search) wants(it *Item) bool {
-	if s.cwd != "" && (it.Cwd == nil || filepath.Clean(*it.Cwd) != filepath.Clean(s.cwd)) {
-		return false
-	}
-	if it.Created == nil {
-		return s.since.IsZero() && s.until.IsZero()
-	}
-	return !it.Created.Before(s.since) && (s.until.IsZero() || it.Created.Before(s.until))
-}
+// selective reports whether not every rollout is an item.
+func (s *search) selective() bool { return s.filter.needsHead() || s.filter.needsDescription() }

@@ -84,6 +84,11 @@ func sealed(t testing.TB, content string) string {
 
 func put(t testing.TB, s store.Putter, path, content string) {
 	t.Helper()
+	putAt(t, s, path, content, modTime)
+}
+
+func putAt(t testing.TB, s store.Putter, path, content string, modTime time.Time) {
+	t.Helper()
 	body := store.BytesBody([]byte(content), modTime)
 	if _, err := s.Put(context.Background(), path, body, store.Cond{IfAbsent: true}); err != nil {
 		t.Fatal(err)
@@ -236,4 +241,26 @@ func (r *closingReader) Read(p []byte) (int, error) {
 func (r *closingReader) Close() error {
 	r.c.set(r, false)
 	return r.ReadCloser.Close()
+}
+
+// A remote source tells in a List what an object store tells: when an object was
+// stored, but not of when and how long its plain bytes are.
+type remote struct{ store.Source }
+
+// stored is when the objects of a remote were stored, after what they have changed.
+func stored(modTime time.Time) time.Time { return modTime.Add(time.Hour) }
+
+func (r remote) List(ctx context.Context, dir string, o store.ListOptions) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		o.NamesOnly = false
+		for e, err := range r.Source.List(ctx, dir, o) {
+			if !e.Dir {
+				i := e.Info
+				e.Info = store.Info{Size: -1, Stored: i.Stored, ChangeTime: stored(i.ModTime), Version: i.Version}
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
 }

@@ -69,7 +69,7 @@ func (m Meta) item(now time.Time) (codec.Item, error) {
 	p := metaPayload{
 		ID: m.ID, ForkedFrom: m.ForkedFrom, Timestamp: timestamp,
 		Cwd: m.Cwd, Originator: m.Originator, CLIVersion: m.CLIVersion, Source: m.Source,
-		DynamicTools: m.DynamicTools, HistoryMode: historyLegacy, Git: git(m.Git),
+		DynamicTools: m.DynamicTools, HistoryMode: codec.HistoryLegacy, Git: git(m.Git),
 	}
 	if m.Provider != "" {
 		p.Provider = &m.Provider

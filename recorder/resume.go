@@ -31,11 +31,6 @@ var (
 	ErrTornText = errors.New("the last line is torn inside a character")
 )
 
-const (
-	historyLegacy    = "legacy"
-	historyPaginated = "paginated"
-)
-
 // Store is what Resume needs: the session is read before it is appended to.
 type Store interface {
 	store.Source
@@ -105,7 +100,7 @@ func readEnds(ctx context.Context, st Store, log store.Log, name string, o *Opti
 	}
 	r = newRecorder(st, name, id, nil, o)
 	r.log, r.made, r.confirmed = log, true, log.Size()
-	r.paginated = head.HistoryMode == historyPaginated
+	r.paginated = head.HistoryMode == codec.HistoryPaginated
 	if r.o.Plain, err = beginsPlain(ctx, f); err != nil {
 		return nil, nil, err
 	}
@@ -157,7 +152,7 @@ func readHead(ctx context.Context, f store.File) (codec.Head, uuid.UUID, error) 
 		return h, id, fmt.Errorf("%w: it has no session_meta", ErrNotResumable)
 	case err != nil || h.StartTime.IsZero() || h.Cwd == "" || h.Originator == "" || h.CLIVersion == "":
 		return h, id, fmt.Errorf("%w: its session_meta lacks id, timestamp, cwd, originator or cli_version", ErrNotResumable)
-	case h.HistoryMode != "" && h.HistoryMode != historyLegacy && h.HistoryMode != historyPaginated:
+	case h.HistoryMode != "" && h.HistoryMode != codec.HistoryLegacy && h.HistoryMode != codec.HistoryPaginated:
 		return h, id, fmt.Errorf("%w: history mode %.40q is not known", ErrNotResumable, h.HistoryMode)
 	}
 	return h, id, nil

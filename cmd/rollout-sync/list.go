@@ -1,16 +1,18 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"path/filepath"
-	"strings"
+	"regexp"
+	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/rollout-sync/rollout"
 	"github.com/rollout-sync/rollout/codec"
@@ -28,7 +30,17 @@ func (a *app) listCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List sessions, newest first, of the home and the mirror together",
-		Example: `  rollout-sync list --cwd . --since 2026-11-01
+		Long: `List shows rollouts, newest first: those of the home and of the mirror, of all
+programs, archived ones too. A session that was reverted has several. Where one is
+is told by: local, mirror, both; behind, if the mirror has an older version than
+the home; ahead, if it has a newer one.
+
+On a terminal the lines are cut to its width, and as much of an id is shown as it
+takes to tell these sessions apart; "show" and "restore" take that much. Everything
+about a session, one object a line, is in --json.`,
+		Example: `  rollout-sync list --cwd . --since 7d
+  rollout-sync list --sort updated --archived no --source interactive
+  rollout-sync list --repo acme/app --text "flaky test" --limit 100
   rollout-sync list --where mirror --json | jq -r .id`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -37,10 +49,11 @@ func (a *app) listCommand() *cobra.Command {
 					return err
 				}
 			}
-			if q.Since, err = parseTime("since", since); err != nil {
+			now := time.Now()
+			if q.Since, err = parseTime("since", since, now); err != nil {
 				return err
 			}
-			if q.Until, err = parseTime("until", until); err != nil {
+			if q.Until, err = parseTime("until", until, now); err != nil {
 				return err
 			}
 			return a.list(cmd, q, where)
@@ -48,27 +61,63 @@ func (a *app) listCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&q.Cwd, "cwd", "", "only sessions that began in this `directory`")
-	f.StringVar(&since, "since", "", "only sessions created at this `time` or later (2026-11-20, in local time, or RFC 3339)")
+	f.BoolVar(&q.AnyTurn, "any-turn", false, "with --cwd: also those that came there later (reads the sessions)")
+	f.StringVar(&since, "since", "", "only sessions created at this `time` or later: 2026-11-20 (local time), RFC 3339, or ago: 7d, 12h; with --sort updated, used then")
 	f.StringVar(&until, "until", "", "only sessions created before this `time`")
+	f.StringSliceVar(&q.Sources, "source", nil, "only sessions from these `sources`: cli, vscode, exec, mcp, subagent, custom, …, or interactive, which is what Codex lists by itself")
+	f.StringSliceVar(&q.Providers, "provider", nil, "only sessions with these model `providers`")
+	f.StringSliceVar(&q.Models, "model", nil, "only sessions that began with these `models`")
+	f.StringVar(&q.Branch, "branch", "", "only sessions that began on this git `branch`")
+	f.StringVar(&q.Origin, "repo", "", "only sessions in the git `repository` with this URL, or with this end of one: acme/app")
 	f.StringVar(&q.ID, "id", "", "only sessions whose `id` is this or begins so")
+	f.StringVar(&q.Name, "name", "", "only sessions whose name has this `text` in it")
+	f.StringVar(&q.Text, "text", "", "only sessions whose first message has this `text` in it")
+	choiceVar(f, &q.Archived, "archived", "archived sessions: `any`, no or only")
+	choiceVar(f, &q.Subagents, "subagents", "sessions that other sessions began: `any`, no or only")
 	f.StringVar(&where, "where", "any", "only what is in this `place`: local, mirror or any")
+	f.StringVar((*string)(&q.Order), "sort", string(listing.Created), "in the `order` of: created or updated")
+	f.BoolVar(&q.Oldest, "oldest", false, "oldest first")
 	f.IntVar(&q.Limit, "limit", 25, "at most this `number` of sessions")
 	f.StringVar(&q.Cursor, "cursor", "", "go on after this `place`, which the page before has printed")
+	f.IntVar(&q.MaxScan, "max-scan", 0, "look into at most this `number` of sessions (0: all)")
+	f.BoolVar(&q.Light, "light", false, "only what file names and directories tell: reads no session unless it must")
+	f.IntVar(&q.Preview, "preview", 0, "with --json: the first `number` of records of each")
 	a.jsonFlag(cmd)
 	return cmd
 }
 
-// parseTime reads a date, which is local midnight, or a time.
-func parseTime(flag, s string) (time.Time, error) {
+// choiceVar adds a flag that is any, no or only.
+func choiceVar(f *pflag.FlagSet, c *listing.Choice, name, usage string) {
+	*c = listing.Any
+	f.StringVar((*string)(c), name, string(*c), usage)
+}
+
+// ago is a time before now: a number of weeks, days, hours or minutes.
+var ago = regexp.MustCompile(`^(\d{1,4})([wdhm])$`)
+
+// parseTime reads a date, which is local midnight, a time, or how long before now.
+func parseTime(flag, s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
+	}
+	if m := ago.FindStringSubmatch(s); m != nil {
+		n, _ := strconv.Atoi(m[1]) // four digits are a number
+		switch m[2] {
+		case "w":
+			return now.AddDate(0, 0, -7*n), nil
+		case "d":
+			return now.AddDate(0, 0, -n), nil
+		case "h":
+			return now.Add(-time.Duration(n) * time.Hour), nil
+		}
+		return now.Add(-time.Duration(n) * time.Minute), nil
 	}
 	if t, err := time.Parse(time.RFC3339, s); err == nil {
 		return t, nil
 	}
 	t, err := time.ParseInLocation(time.DateOnly, s, time.Local)
 	if err != nil {
-		return t, usagef("--%s %q: write 2026-11-20 or 2026-11-20T08:00:00Z", flag, s)
+		return t, usagef("--%s %q: write 2026-11-20, 2026-11-20T08:00:00Z, or 7d for seven days ago", flag, s)
 	}
 	return t, nil
 }
@@ -157,8 +206,23 @@ func (a *app) mirrorPlace(m *blob.Store, origin string) listing.Place {
 
 func (a *app) list(cmd *cobra.Command, q listing.Query, where string) error {
 	ctx := cmd.Context()
-	if q.Limit < 1 {
+	switch {
+	case q.Limit < 1:
 		return usagef("--limit %d: must be at least 1", q.Limit)
+	case q.MaxScan < 0 || q.Preview < 0:
+		return usagef("--max-scan and --preview must not be below 0")
+	case q.Order != listing.Created && q.Order != listing.Updated:
+		return usagef("--sort %q: is neither created nor updated", q.Order)
+	case q.AnyTurn && q.Cwd == "":
+		return usagef("--any-turn needs --cwd")
+	}
+	for flag, c := range map[string]listing.Choice{"archived": q.Archived, "subagents": q.Subagents} {
+		if c != listing.Any && c != listing.No && c != listing.Only {
+			return usagef("--%s %q: is none of any, no and only", flag, c)
+		}
+	}
+	if q.Preview == 0 {
+		q.Preview = -1
 	}
 	p, err := a.openPlaces(ctx, where)
 	if err != nil {
@@ -172,30 +236,26 @@ func (a *app) list(cmd *cobra.Command, q listing.Query, where string) error {
 	if err != nil {
 		return err
 	}
-	for _, it := range page.Items {
-		if a.json {
+	if a.json {
+		for _, it := range page.Items {
 			a.print(it)
-			continue
 		}
-		a.printItem(it)
+	} else {
+		t := table{width: width(a.out), colours: colours(a.out), now: time.Now(), order: q.Order}
+		if _, err := io.WriteString(a.out, t.render(page.Items)); err != nil {
+			return err
+		}
 	}
-	if page.Next != "" {
+	if len(page.Items) == 0 && !a.json {
+		fmt.Fprintf(a.err, "no session found; sessions looked into: %d\n", page.Scanned)
+	}
+	switch {
+	case page.Limited:
+		fmt.Fprintf(a.err, "stopped after looking into %d sessions; to go on: --cursor '%s'\n", page.Scanned, page.Next)
+	case page.Next != "":
 		fmt.Fprintf(a.err, "there are more: --cursor '%s'\n", page.Next)
 	}
 	return nil
-}
-
-func (a *app) printItem(it listing.Item) {
-	created := strings.Repeat(" ", len("2006-01-02 15:04"))
-	if it.Created != nil {
-		created = it.Created.Local().Format("2006-01-02 15:04")
-	}
-	text := cmp.Or(deref(it.Name), deref(it.Preview))
-	if len(it.Problems) > 0 {
-		text = strings.TrimSpace(text + " [" + strings.Join(it.Problems, "; ") + "]")
-	}
-	line := fmt.Sprintf("%s  %s  %-6s  %s", created, it.ID, it.Where, clean(text))
-	fmt.Fprintln(a.out, cut(line, width(a.out)))
 }
 
 func deref(s *string) string {
@@ -205,36 +265,15 @@ func deref(s *string) string {
 	return *s
 }
 
-// cut shortens a line to a number of characters; 0 is no limit.
-func cut(line string, width int) string {
-	if width <= 0 || utf8.RuneCountInString(line) <= width {
-		return line
-	}
-	return string([]rune(line)[:width-1]) + "…"
-}
-
 // find returns the newest rollout of the session that id means: its id, the
 // beginning of one that no other session's has, or its name.
 func (a *app) find(ctx context.Context, id string, in ...listing.Place) (listing.Item, error) {
-	var found *listing.Item
-	for _, q := range []listing.Query{{ID: id}, {}} {
-		for it, err := range listing.All(ctx, in, q) {
-			if err != nil {
-				return listing.Item{}, err
-			}
-			if q.ID == "" && deref(it.Name) != id {
-				continue
-			}
-			if found != nil && found.ID != it.ID {
-				return listing.Item{}, usagef("%q means several sessions, among them %s and %s", id, found.ID, it.ID)
-			}
-			if found == nil { // the newest rollout of the session
-				found = &it
-			}
-		}
-		if found != nil {
-			return *found, nil
-		}
+	it, err := listing.Find(ctx, in, id)
+	if e, ok := errors.AsType[*listing.AmbiguousError](err); ok {
+		return it, usagef("%q: %w", id, e)
 	}
-	return listing.Item{}, fmt.Errorf("there is no session %q in the home or the mirror", id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return it, fmt.Errorf("there is no session %q in the home or the mirror", id)
+	}
+	return it, err
 }

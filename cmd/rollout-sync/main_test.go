@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -70,12 +71,12 @@ func TestScripts(t *testing.T) {
 			},
 			// dated FILE TIME sets the time of a file, isdated checks it.
 			"dated": func(ts *testscript.TestScript, _ bool, args []string) {
-				at, err := parseTime("", args[1])
+				at, err := parseTime("", args[1], time.Now())
 				ts.Check(err)
 				ts.Check(os.Chtimes(ts.MkAbs(args[0]), at, at))
 			},
 			"isdated": func(ts *testscript.TestScript, _ bool, args []string) {
-				want, err := parseTime("", args[1])
+				want, err := parseTime("", args[1], time.Now())
 				ts.Check(err)
 				fi, err := os.Stat(ts.MkAbs(args[0]))
 				ts.Check(err)

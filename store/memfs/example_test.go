@@ -89,7 +89,7 @@ func Example() {
 			panic(err)
 		}
 		for _, it := range page.Items {
-			fmt.Println(it.Where, it.ID, *it.Preview)
+			fmt.Println(it.Where, it.ID, *it.FirstUserMessage)
 		}
 	}
 	// Output:

@@ -1,0 +1,210 @@
+package listing
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/store"
+)
+
+// An AmbiguousError means that what Find was given means several sessions.
+type AmbiguousError struct{ IDs [2]uuid.UUID } // two of these
+
+func (e *AmbiguousError) Error() string {
+	return fmt.Sprintf("it means several sessions, among them %s and %s", e.IDs[0], e.IDs[1])
+}
+
+// Find returns the newest rollout of the session that ref means: an id of a session
+// or of a rollout, the beginning of one, or the whole of the name that a user gave a
+// session. Ids come before names.
+//
+// A UUIDv7, or its first eight digits or more, leads to the days around its time;
+// what is found there is meant, whatever else might begin so. If nothing is, and
+// for names, shorter beginnings and other ids, the names of all rollouts are looked
+// at, each once. Later days are looked at for a paginated session only: others have
+// one rollout.
+//
+// If there is none it is fs.ErrNotExist, if there are several an *AmbiguousError;
+// other errors are those of Page.
+func Find(ctx context.Context, places []Place, ref string) (Item, error) {
+	f := &finder{places: places, ref: ref, id: hexDigits(ref), window: always}
+	f.window, f.idOnly = idWindow(f.id)
+	it, err := f.find(ctx)
+	return it, store.Wrap("find", ref, err)
+}
+
+// hexDigits returns the digits of what may be the beginning of an id, else "".
+func hexDigits(ref string) string {
+	digits := strings.ToLower(strings.ReplaceAll(ref, "-", ""))
+	if len(digits) > 32 || strings.Trim(digits, "0123456789abcdef") != "" {
+		return ""
+	}
+	return digits
+}
+
+// idWindow returns the times that a UUIDv7 has that begins so, and whether the id is
+// whole.
+func idWindow(digits string) (window span, whole bool) {
+	const timeLen = 12 // 48 bits
+	whole = len(digits) == 32
+	if len(digits) < 8 || len(digits) > timeLen && digits[timeLen] != '7' {
+		return always, whole
+	}
+	pad := strings.Repeat("0", timeLen)
+	lo, _ := strconv.ParseInt((digits + pad)[:timeLen], 16, 64) // digits are
+	hi, _ := strconv.ParseInt((digits + strings.ReplaceAll(pad, "0", "f"))[:timeLen], 16, 64)
+	return span{lo, hi}.within(always), whole
+}
+
+// A finder looks for rollouts by name, in no order.
+type finder struct {
+	places []Place
+	ref    string
+	id     string // hexadecimal digits; "" if ref is no id
+	idOnly bool   // ref can be no name
+	window span
+
+	mu         sync.Mutex
+	ids, named []*node
+	outside    []*node // directories that were not listed
+	err        error   // why a name is not known
+}
+
+func (f *finder) find(ctx context.Context) (Item, error) {
+	var roots []*node
+	for i := range f.places {
+		for _, dir := range []string{liveDir, archivedDir} {
+			roots = append(roots, &node{span: always, dir: &directory{place: &f.places[i], path: dir}})
+		}
+	}
+	if err := f.walk(ctx, roots); err != nil {
+		return Item{}, err
+	}
+	it, mode, err := f.newest(ctx, f.ids)
+	found := err == nil && it != nil
+	if err != nil || found && mode != codec.HistoryPaginated {
+		return deref(it), err
+	}
+	left := f.outside
+	if found {
+		left = slices.DeleteFunc(left, func(n *node) bool { return n.hi < f.window.lo })
+	}
+	f.window = always
+	if err := f.walk(ctx, left); err != nil {
+		return Item{}, err
+	}
+	if it, _, err = f.newest(ctx, f.ids); it == nil && err == nil {
+		it, _, err = f.newest(ctx, f.named)
+	}
+	if it == nil && err == nil {
+		if err = f.err; err == nil {
+			err = fs.ErrNotExist
+		}
+	}
+	return deref(it), err
+}
+
+func deref(it *Item) Item {
+	if it == nil {
+		return Item{}
+	}
+	return *it
+}
+
+// walk looks at what lies in dirs and below, as far as it is in the window.
+func (f *finder) walk(ctx context.Context, dirs []*node) error {
+	f.outside = nil
+	for len(dirs) > 0 {
+		var below []*node
+		errs := make([]error, len(dirs))
+		err := inParallel(ctx, len(dirs), func(i int) {
+			d := dirs[i]
+			if !d.overlaps(f.window) {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.outside = append(f.outside, d)
+				return
+			}
+			errs[i] = listOne(ctx, d.dir.place, d.dir.path, store.ListOptions{Unordered: true, NamesOnly: true}, func(e store.Entry) {
+				if !e.Dir {
+					f.look(ctx, d, e)
+					return
+				}
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				below = append(below, &node{span: dirSpan(e.Name, d.span), dir: &directory{place: d.dir.place, path: e.Name}})
+			})
+		})
+		if err == nil {
+			if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+				err = errs[i]
+			}
+		}
+		if err != nil {
+			return err
+		}
+		dirs = below
+	}
+	return nil
+}
+
+// look keeps a file that is meant.
+func (f *finder) look(ctx context.Context, dir *node, e store.Entry) {
+	name, err := codec.ParseName(path.Base(e.Name))
+	if err != nil {
+		return
+	}
+	file := newFile(dir.dir.place, e, name)
+	matched := &f.ids
+	if f.id == "" || !strings.HasPrefix(hexID(name.Session), f.id) && !strings.HasPrefix(hexID(name.Rollout), f.id) {
+		if f.idOnly {
+			return
+		}
+		d, err := file.describe(ctx)
+		if err != nil {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.err = err
+			return
+		}
+		if d.Name != f.ref || d.Name == "" {
+			return
+		}
+		matched = &f.named
+	}
+	n := file.node(dir.span)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	*matched = append(*matched, n)
+}
+
+// newest returns the newest of those of nodes that are still there, and the mode of
+// its history, or nil.
+func (f *finder) newest(ctx context.Context, nodes []*node) (it *Item, mode string, err error) {
+	s := &search{places: f.places, filter: newFilter(Query{}), window: always}
+	for _, n := range nodes {
+		if ids := [2]uuid.UUID{nodes[0].files[0].name.Session, n.files[0].name.Session}; ids[0] != ids[1] {
+			return nil, "", &AmbiguousError{ids}
+		}
+		heap.Push(&s.queue, n)
+	}
+	for {
+		n, err := s.next(ctx)
+		if n == nil || err != nil {
+			return nil, "", err
+		}
+		if it, err := s.item(ctx, n); it != nil || err != nil {
+			return it, n.head().HistoryMode, err
+		}
+	}
+}
