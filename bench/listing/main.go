@@ -1,0 +1,305 @@
+// Command listing measures how lists are found: in homes and mirrors of a thousand,
+// fifty thousand and a million sessions, beside the real Codex on the same home.
+//
+//	go run ./listing [-sizes 1000,50000,1000000] [-dir DIR] [-codex FILE]
+//
+// Each cell is a process of its own, so that its memory can be told. Homes are real
+// files, which are made in DIR once and kept; mirrors are made up as they are read.
+// What is read of a home is in the page cache, except in the rows "cold", for which
+// the system's caches are dropped (that takes root).
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rollout-sync/rollout/bench/tree"
+	"github.com/rollout-sync/rollout/listing"
+	"github.com/rollout-sync/rollout/store/local"
+)
+
+func main() {
+	sizes := flag.String("sizes", "1000,50000", "how many sessions, a list")
+	dir := flag.String("dir", filepath.Join(os.TempDir(), "rollout-bench-listing"), "where the homes are made")
+	codex := flag.String("codex", "", "the codex to compare with")
+	runs := flag.Int("runs", 5, "how often each cell is measured; the median is shown")
+	cell := flag.String("cell", "", "measure this one cell and print it; for the program itself")
+	flag.Parse()
+	var err error
+	if *cell != "" {
+		err = measure(*cell)
+	} else {
+		err = table(*dir, *sizes, *codex, *runs)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "listing:", err)
+		os.Exit(1)
+	}
+}
+
+// A kind is a shape of home or mirror.
+type kind struct {
+	name string
+	tree.Options
+	mirror bool
+}
+
+// kindsOf returns what is measured with n sessions.
+func kindsOf(n int) []kind {
+	days := 365
+	if n > 500_000 {
+		days = 1000
+	}
+	o := tree.Options{Sessions: n, Days: days, Prompt: 20_000, Body: 20_000} // as large as those of Codex 0.118
+	if n > 100_000 {
+		o.Prompt, o.Body = 500, 1000 // a disk is only so large
+	}
+	half := o
+	half.Archived, half.Prompt, half.Body = 0.5, 500, 1000
+	return []kind{{"home", o, false}, {"home, half archived", half, false}, {"mirror", o, true}}
+}
+
+// ops are what is measured, in this order.
+var ops = []string{
+	"first page", "first page, cold", "tenth page", "by update", "cwd hit", "cwd miss", "cwd miss, cold", "id hit", "id miss", "name miss",
+	"all ids", "heads read and no more",
+}
+
+// A result is a cell.
+type result struct {
+	Time     time.Duration
+	Items    int
+	Opened   int64 // files, or objects
+	Requests int64 // to the mirror, or directories listed
+	RSS      int64 // bytes
+}
+
+func table(dir, sizes, codex string, runs int) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%-22s %-24s %10s %10s %8s %8s %8s %6s\n", "", "", "median", "max", "opened", "lists", "RSS MB", "items")
+	for _, size := range strings.Split(sizes, ",") {
+		n, err := strconv.Atoi(size)
+		if err != nil {
+			return err
+		}
+		for _, k := range kindsOf(n) {
+			home := filepath.Join(dir, fmt.Sprintf("%d-%v-%d", n, k.Archived, k.Body))
+			if err := k.prepare(home); err != nil {
+				return err
+			}
+			for _, op := range ops {
+				if k.mirror && (strings.HasSuffix(op, "cold") || op == "heads read and no more") {
+					continue
+				}
+				var results []result
+				for range runs {
+					if strings.HasSuffix(op, ", cold") {
+						if err := dropCaches(); err != nil {
+							break // not root
+						}
+					}
+					r, err := k.run(self, home, strings.TrimSuffix(op, ", cold"))
+					if err != nil {
+						return fmt.Errorf("%s, %d, %s: %w", k.name, n, op, err)
+					}
+					results = append(results, r)
+				}
+				if len(results) == 0 {
+					continue
+				}
+				slices.SortFunc(results, func(a, b result) int { return int(a.Time - b.Time) })
+				m := results[len(results)/2]
+				fmt.Printf("%-22s %-24s %10s %10s %8d %8d %8.1f %6d\n", fmt.Sprintf("%s, %d", k.name, n), op,
+					short(m.Time), short(results[len(results)-1].Time), m.Opened, m.Requests, float64(m.RSS)/1e6, m.Items)
+			}
+			if codex != "" && !k.mirror && k.Archived == 0 && n <= 50_000 {
+				if err := compareCodex(codex, home, k.Options); err != nil {
+					return fmt.Errorf("codex: %w", err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func short(d time.Duration) string {
+	switch {
+	case d < 10*time.Millisecond:
+		return d.Round(10 * time.Microsecond).String()
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	}
+	return d.Round(10 * time.Millisecond).String()
+}
+
+// prepare makes a home unless it is there.
+func (k kind) prepare(home string) error {
+	if k.mirror {
+		return nil
+	}
+	done := filepath.Join(home, "made")
+	if _, err := os.Stat(done); err == nil {
+		return nil
+	}
+	if err := tree.Make(home, k.Options); err != nil {
+		return err
+	}
+	return os.WriteFile(done, nil, 0o600)
+}
+
+func dropCaches() error {
+	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0)
+}
+
+// A job is what a process of its own is told to measure.
+type job struct {
+	Home string
+	Op   string
+	tree.Options
+	Mirror bool
+}
+
+func (k kind) run(self, home, op string) (result, error) {
+	spec, err := json.Marshal(job{home, op, k.Options, k.mirror})
+	if err != nil {
+		return result{}, err
+	}
+	cmd := exec.Command(self, "-cell", string(spec))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return result{}, err
+	}
+	var r result
+	if err := json.Unmarshal(out, &r); err != nil {
+		return result{}, err
+	}
+	return r, nil
+}
+
+// measure runs one job and prints its result.
+func measure(spec string) error {
+	var j job
+	if err := json.Unmarshal([]byte(spec), &j); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	c := &counting{}
+	where := listing.Local
+	if j.Mirror {
+		c.Source, where = lazy{j.Options}, listing.Mirror
+	} else {
+		st, err := local.Open(j.Home, nil)
+		if err != nil {
+			return err
+		}
+		defer st.Close()
+		c.Source = st
+	}
+	places := []listing.Place{{Where: where, Source: c}}
+	pages := func(q listing.Query, n int) (r listing.Result, err error) {
+		for range n {
+			c.opened.Store(0)
+			c.lists.Store(0)
+			start = time.Now()
+			if r, err = listing.Page(ctx, places, q); err != nil {
+				return r, err
+			}
+			q.Cursor = r.Next
+		}
+		return r, nil
+	}
+	mid := j.At(j.Sessions / 2)
+	absent := mid.ID
+	absent[15]++
+	items := 0
+	start = time.Now()
+	var r listing.Result
+	var err error
+	switch j.Op {
+	case "first page":
+		r, err = pages(listing.Query{}, 1)
+	case "tenth page":
+		r, err = pages(listing.Query{}, 10)
+	case "by update":
+		r, err = pages(listing.Query{Order: listing.Updated}, 1)
+	case "cwd hit":
+		r, err = pages(listing.Query{Cwd: tree.Cwd(7)}, 1)
+	case "cwd miss":
+		r, err = pages(listing.Query{Cwd: "/nowhere"}, 1)
+	case "id hit":
+		_, err = listing.Find(ctx, places, mid.ID.String())
+		items = 1
+	case "id miss":
+		err = missing(listing.Find(ctx, places, absent.String()))
+	case "name miss":
+		err = missing(listing.Find(ctx, places, "no such name"))
+	case "all ids":
+		for _, err = range listing.All(ctx, places, listing.Query{Light: true}) {
+			if err != nil {
+				break
+			}
+			if items++; j.Mirror && items == 10_000 {
+				break // a made-up mirror is slow
+			}
+		}
+	case "heads read and no more":
+		items, err = readHeads(j.Home)
+	default:
+		err = fmt.Errorf("no op %q", j.Op)
+	}
+	if err != nil {
+		return err
+	}
+	took := time.Since(start)
+	return json.NewEncoder(os.Stdout).Encode(result{
+		Time: took, Items: items + len(r.Items), Opened: c.opened.Load(), Requests: c.lists.Load(), RSS: peak("self"),
+	})
+}
+
+// start is when what is measured began.
+var start time.Time
+
+func missing(_ listing.Item, err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return fmt.Errorf("found what is not there: %w", err)
+}
+
+// readHeads does what cannot be avoided to read every head: it opens and reads the
+// first 64 KiB of every file, one after the other.
+func readHeads(home string) (n int, err error) {
+	buf := make([]byte, 64<<10)
+	err = filepath.WalkDir(filepath.Join(home, "sessions"), func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(f, buf); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && err != io.EOF {
+			return err
+		}
+		n++
+		return f.Close()
+	})
+	runtime.KeepAlive(buf)
+	return n, err
+}
