@@ -377,11 +377,15 @@ func (n *node) headTime() int64 {
 
 // inParallel calls do for 0 to n-1. An error is the context's.
 func inParallel(ctx context.Context, n int, do func(i int)) error {
-	var g errgroup.Group
-	g.SetLimit(parallel)
-	for i := range n {
+	var (
+		g    errgroup.Group
+		next atomic.Int64
+	)
+	for range min(parallel, n) { // with goroutines that last, their stacks grow once
 		g.Go(func() error {
-			do(i)
+			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
 			return ctx.Err()
 		})
 	}
