@@ -169,6 +169,16 @@ func ExampleAppendItem() {
 	// <nil>
 }
 
+func ExampleReadHeadWhile() {
+	// The directory is known from the first line, so no more is read.
+	h, err := codec.ReadHeadWhile(strings.NewReader(session), func(_ codec.Record, h *codec.Head) bool { return !h.HasMeta })
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(h.Cwd, h.FirstUserMessage == "")
+	// Output: /w/repo true
+}
+
 func ExampleReadHead() {
 	h, err := codec.ReadHead(strings.NewReader(session))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -346,4 +347,59 @@ func FuzzReadHead(f *testing.F) {
 			t.Fatalf("of %d bytes %+v\nof the head %+v, %v", len(in), h, again, err)
 		}
 	})
+}
+
+func TestReadHeadWhile(t *testing.T) {
+	t.Parallel()
+	in := "not JSON\n \n" + g1Meta + g1Context + g1User + g1User
+	whole, err := ReadHead(strings.NewReader(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	for n := 1; ; n++ {
+		records := 0
+		seen = nil
+		h, err := ReadHeadWhile(strings.NewReader(in), func(rec Record, h *Head) bool {
+			records++
+			seen = append(seen, rec.Item.Type)
+			if h.End != rec.Offset+rec.Length+1 {
+				t.Errorf("after record %d the head ends at %d", records, h.End)
+			}
+			return records < n
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if records < n {
+			if !reflect.DeepEqual(h, whole) {
+				t.Errorf("got %+v, want %+v", h, whole)
+			}
+			break
+		}
+		if h.HasMeta != (n >= 2) || (h.FirstUserMessage != "") != (n >= 4) {
+			t.Errorf("after %d records the head is %+v", n, h)
+		}
+	}
+	if want := []string{"", TypeSessionMeta, TypeTurnContext, TypeEventMsg}; !slices.Equal(seen, want) {
+		t.Errorf("got the records %q, want %q", seen, want)
+	}
+}
+
+func TestHeadSubagent(t *testing.T) {
+	t.Parallel()
+	for members, want := range map[string]bool{
+		``:                                     false,
+		`"source":"cli",`:                      false,
+		`"source":"subagents",`:                false,
+		`"thread_source":"user",`:              false,
+		`"source":{"subagent":"review"},`:      true,
+		`"source":{"subagent":{"other":"x"}},`: true,
+		`"thread_source":"subagent",`:          true,
+	} {
+		h, err := ReadHead(strings.NewReader(`{"timestamp":"t","type":"session_meta","payload":{` + members + `"id":"x"}}`))
+		if err != nil || h.Subagent != want {
+			t.Errorf("%s: got %t, %v", members, h.Subagent, err)
+		}
+	}
 }

@@ -63,3 +63,14 @@ func ExampleAll() {
 	// 01a1f2d4-9400-7000-8000-000000000001 false
 	// 01a1edae-3800-7000-8000-000000000003 true
 }
+
+func ExampleFind() {
+	ctx := context.Background()
+	places := []listing.Place{{Where: listing.Local, Source: home(ctx)}}
+	it, err := listing.Find(ctx, places, "01a1f2d4") // an id, the beginning of one, or a name
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(it.ID, *it.FirstUserMessage)
+	// Output: 01a1f2d4-9400-7000-8000-000000000001 fix the test
+}

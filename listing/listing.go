@@ -274,7 +274,7 @@ func Page(ctx context.Context, places []Place, q Query) (Result, error) {
 		}
 		items = append(items, found...)
 	}
-	more := len(items) > limit || s.limited
+	more := len(items) > limit
 	if !more {
 		if more, err = s.more(ctx); err != nil {
 			return Result{}, err

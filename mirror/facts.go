@@ -118,8 +118,8 @@ func writeFacts(ctx context.Context, m Store, origin, month string, news []Fact)
 }
 
 // Facts reads the facts of all origins, a month at a time as they are asked for,
-// and keeps them: it sees none that are written later. It is safe for concurrent
-// use.
+// and keeps those of the last four months: who goes from one to the next, as a
+// listing does, reads each once. It is safe for concurrent use.
 type Facts struct {
 	m store.Source
 
@@ -127,7 +127,10 @@ type Facts struct {
 	origins []string
 	listed  bool
 	months  map[string]map[string]map[string]Fact // month → rollout → origin → fact
+	kept    []string                              // months, the one that was read last at the end
 }
+
+const maxMonths = 4
 
 // NewFacts returns the facts in the mirror m. It makes no request.
 func NewFacts(m store.Source) *Facts {
@@ -177,7 +180,11 @@ func (f *Facts) Of(ctx context.Context, n codec.Name) (map[string]Fact, error) {
 			facts[rollout][origin] = fact
 		}
 	}
-	f.months[month] = facts
+	if len(f.kept) == maxMonths {
+		delete(f.months, f.kept[0])
+		f.kept = f.kept[1:]
+	}
+	f.months[month], f.kept = facts, append(f.kept, month)
 	return facts[n.String()], nil
 }
 

@@ -241,7 +241,7 @@ func (a *app) list(cmd *cobra.Command, q listing.Query, where string) error {
 			a.print(it)
 		}
 	} else {
-		t := table{width: width(a.out), colours: colours(a.out), now: time.Now(), order: q.Order}
+		t := table{width: width(a.out), colours: colours(a.out), now: time.Now(), order: q.Order, zone: time.Local}
 		if _, err := io.WriteString(a.out, t.render(page.Items)); err != nil {
 			return err
 		}

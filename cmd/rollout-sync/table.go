@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,10 +20,14 @@ type table struct {
 	colours bool
 	now     time.Time
 	order   listing.Order
+	zone    *time.Location
 }
 
 // wide is from how many columns on there is room for whole ids.
 const wide = 140
+
+// enough is how much of a session's name or message tells what it is about.
+const enough = 28
 
 // gap is what stands between columns.
 const gap = "  "
@@ -56,24 +61,31 @@ func (t table) render(items []listing.Item) string {
 		{title: "DIRECTORY", style: faint, cell: func(it listing.Item) string { return clean(short(deref(it.Cwd))) }},
 		{title: "SESSION", style: sessionStyle, cell: session},
 	}
-	if t.width > 0 && t.width < 100 {
-		columns = append(columns[:3], columns[4:]...)
-	}
-	left := t.width
 	for i := range columns {
 		c := &columns[i]
 		c.width = runewidth.StringWidth(c.title)
 		for _, it := range items {
 			c.width = max(c.width, runewidth.StringWidth(c.cell(it)))
 		}
-		switch {
-		case t.width == 0:
-		case i == len(columns)-1: // takes what is left, and something at least
-			c.width = max(left, 10)
-		case c.title == "DIRECTORY":
+		if c.title == "DIRECTORY" && t.width > 0 {
 			c.width = min(c.width, max(10, t.width/5))
 		}
-		left -= c.width + len(gap)
+	}
+	for need := columns[len(columns)-1].width; t.width > 0; {
+		left := t.width
+		for _, c := range columns[:len(columns)-1] {
+			left -= c.width + len(gap)
+		}
+		if left >= min(need, enough) || len(columns) == 2 {
+			columns[len(columns)-1].width = max(min(need, left), 1)
+			break
+		}
+		// The least of what is there is left out.
+		i := slices.IndexFunc(columns, func(c column) bool { return c.title == "SIZE" })
+		if i < 0 {
+			i = len(columns) - 2
+		}
+		columns = slices.Delete(columns, i, i+1)
 	}
 	var b strings.Builder
 	line := func(cell, style func(c column) string) {
@@ -134,12 +146,12 @@ func (t table) when(it listing.Item) string {
 	case at == nil:
 		return "?"
 	case t.width == 0:
-		return at.Local().Format("2006-01-02 15:04")
+		return at.In(t.zone).Format("2006-01-02 15:04")
 	}
 	const day = 24 * time.Hour
 	switch d := t.now.Sub(*at); {
 	case d < -time.Minute:
-		return at.Local().Format(time.DateOnly) // of a clock that was wrong
+		return at.In(t.zone).Format(time.DateOnly) // of a clock that was wrong
 	case d < time.Minute:
 		return "now"
 	case d < time.Hour:
@@ -185,8 +197,11 @@ func session(it listing.Item) string {
 	if it.Archived {
 		text = "(archived) " + text
 	}
-	if len(it.Problems) > 0 {
+	switch {
+	case len(it.Problems) > 0:
 		text += " [" + strings.Join(it.Problems, "; ") + "]"
+	case it.Name == nil && it.FirstUserMessage == nil && it.CLIVersion != nil:
+		text += "(no message yet)"
 	}
 	return strings.Join(strings.Fields(clean(text)), " ")
 }

@@ -333,4 +333,30 @@ var mutations = []mutation{
 		"mirror/verify.go", "the check of every byte by a deep verify",
 		"if !v.Deep {\n\t\treturn codec.OpenSealed(", "if true {\n\t\treturn codec.OpenSealed(", "mirror", "TestVerifyFindsDamage",
 	},
+
+	// Lists.
+	{
+		"listing/scan.go", "what was left out of a directory",
+		"	if kept.full {", "	if false && kept.full {", "listing", "TestFlatDirectory",
+	},
+	{
+		"listing/scan.go", "the order of what is left out",
+		"if l.compare(n, l.nodes[0]) < 0 {", "if false {", "listing", "TestFlatDirectory",
+	},
+	{
+		"listing/search.go", "the id in the order of equal times",
+		"cmp.Or(cmp.Compare(a.time, b.time), compareID(a.id, b.id)) > 0", "cmp.Compare(a.time, b.time) > 0", "listing", "TestPagesAreTheSortedSet",
+	},
+	{
+		"listing/item.go", "the look for a newer copy elsewhere in the order",
+		"if s.byUpdate() && c.updated() > n.lo || n.files[0].misplaced {", "if n.files[0].misplaced {", "listing", "TestPagesAreTheSortedSet",
+	},
+	{
+		"listing/listing.go", "the word that a limit ended the page",
+		"Limited: s.limited && len(items) <= limit,", "Limited: false,", "listing", "TestMaxScan",
+	},
+	{
+		"listing/find.go", "the look at the days after a paginated session's own",
+		"if err != nil || found && mode != codec.HistoryPaginated {", "if _ = mode; err != nil || found {", "listing", "TestFind",
+	},
 }
