@@ -4,7 +4,7 @@
 RACE := $(shell command -v cc >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
 MODULES := . integration bench
 
-.PHONY: test check cross unit integration mutate soak bench fuzz
+.PHONY: test check cross unit integration mutate soak bench bench-list fuzz
 
 ## test: everything that CI runs
 test: check cross unit integration mutate
@@ -40,6 +40,11 @@ soak:
 ## bench: side by side with what the limits are measured by
 bench:
 	cd bench && go test -run '^$$' -bench . -count 5 ./...
+
+## bench-list: lists of SIZES sessions; CODEX is a codex binary to compare with
+SIZES ?= 1000,50000
+bench-list:
+	cd bench && go run ./listing -sizes $(SIZES) -codex "$(CODEX)"
 
 ## fuzz: each fuzz target for FUZZTIME
 FUZZTIME ?= 30s

@@ -351,3 +351,32 @@ func ExampleOpen() {
 	fmt.Println(l.Sync(), l.Size())
 	// Output: <nil> 32
 }
+
+// An unordered List may meet a log in both its forms; each time it tells of the one
+// that holds it.
+func TestUnorderedBothForms(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir, nil)
+	l, err := s.Create(ctx, "a.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.Append([]byte("{}\n")), l.Seal(ctx), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "a.jsonl.zst"), []byte("no zstd, so the plain one counts"))
+	want := version(t, s, "a.jsonl")
+	n := 0
+	for e, err := range s.List(ctx, ".", store.ListOptions{Unordered: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n++; e.Name != "a.jsonl" || e.Info.Version != want || e.Info.Size != 3 {
+			t.Errorf("got %+v", e)
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d entries", n)
+	}
+}
