@@ -279,12 +279,16 @@ func (s *search) item(ctx context.Context, n *node) (*Item, error) {
 		if len(n.files) == 0 {
 			return nil, nil
 		}
-		if h := n.head(); !s.filter.wantsHead(h, n.files[0].place.Where) {
+		first, h := n.files[0], n.head()
+		if !s.filter.wantsHead(h, first.place.Where) {
 			return nil, nil
-		} else if s.AnyTurn && !s.filter.wantsCwd(h.Cwd, n.files[0].place.Where) {
-			if ok, err := s.filter.hasTurnIn(ctx, n.files[0]); !ok || err != nil {
-				return nil, err
+		}
+		if s.AnyTurn && !s.filter.wantsCwd(h.Cwd, first.place.Where) {
+			has, err := s.filter.hasTurnIn(ctx, first)
+			if err == nil && !has {
+				return nil, nil
 			}
+			first.err = cmp.Or(first.err, err) // what cannot be read to its end may have one
 		}
 	}
 	if !s.gather(ctx, n) {
@@ -338,7 +342,7 @@ func (s *search) copies(ctx context.Context, n *node, p *Place) []string {
 		if p.Where == Local || !dated {
 			paths = append(paths, path.Join(archivedDir, first.name.String()), path.Join(liveDir, first.name.String()))
 		}
-		return slices.Compact(paths)
+		return paths
 	}
 	switch {
 	case len(s.places) == 1 || p == first.place:
