@@ -25,6 +25,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rollout-sync/rollout/bench/codex"
 	"github.com/rollout-sync/rollout/bench/tree"
 	"github.com/rollout-sync/rollout/listing"
 	"github.com/rollout-sync/rollout/store/local"
@@ -33,7 +34,7 @@ import (
 func main() {
 	sizes := flag.String("sizes", "1000,50000", "how many sessions, a list")
 	dir := flag.String("dir", filepath.Join(os.TempDir(), "rollout-bench-listing"), "where the homes are made")
-	codex := flag.String("codex", "", "the codex to compare with")
+	codexBin := flag.String("codex", "", "the codex to compare with")
 	runs := flag.Int("runs", 5, "how often each cell is measured; the median is shown")
 	cell := flag.String("cell", "", "measure this one cell and print it; for the program itself")
 	flag.Parse()
@@ -41,7 +42,7 @@ func main() {
 	if *cell != "" {
 		err = measure(*cell)
 	} else {
-		err = table(*dir, *sizes, *codex, *runs)
+		err = table(*dir, *sizes, *codexBin, *runs)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "listing:", err)
@@ -86,7 +87,7 @@ type result struct {
 	RSS      int64 // bytes
 }
 
-func table(dir, sizes, codex string, runs int) error {
+func table(dir, sizes, codexBin string, runs int) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -127,8 +128,8 @@ func table(dir, sizes, codex string, runs int) error {
 				fmt.Printf("%-22s %-24s %10s %10s %8d %8d %8.1f %6d\n", fmt.Sprintf("%s, %d", k.name, n), op,
 					short(m.Time), short(results[len(results)-1].Time), m.Opened, m.Requests, float64(m.RSS)/1e6, m.Items)
 			}
-			if codex != "" && !k.mirror && k.Archived == 0 && n <= 50_000 {
-				if err := compareCodex(codex, home, k.Options); err != nil {
+			if codexBin != "" && !k.mirror && k.Archived == 0 && n <= 50_000 {
+				if err := compareCodex(codexBin, home, k.Options); err != nil {
 					return fmt.Errorf("codex: %w", err)
 				}
 			}
@@ -268,7 +269,7 @@ func measure(spec string) error {
 	}
 	took := time.Since(start)
 	return json.NewEncoder(os.Stdout).Encode(result{
-		Time: took, Items: items + len(r.Items), Opened: c.opened.Load(), Requests: c.lists.Load(), RSS: peak("self"),
+		Time: took, Items: items + len(r.Items), Opened: c.opened.Load(), Requests: c.lists.Load(), RSS: codex.Peak("self"),
 	})
 }
 

@@ -17,22 +17,6 @@ import (
 	"github.com/rollout-sync/rollout/store"
 )
 
-// peak returns the most memory that a process had resident. It is not what Wait
-// tells, which counts its parent in.
-func peak(pid string) int64 {
-	status, err := os.ReadFile("/proc/" + pid + "/status")
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(status)) {
-		var kib int64
-		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kib); n == 1 {
-			return kib << 10
-		}
-	}
-	return 0
-}
-
 // counting counts what a Source is asked for: a List of an object store takes a
 // request for every thousand entries.
 type counting struct {
