@@ -1,6 +1,13 @@
 // Package replay reads sessions back, of every generation of Codex's format and
-// from any [store.Source]: item by item with [Load], and as a transcript for
-// people with [WriteText].
+// from any [store.Source]: item by item with [Load], or with [Follow] as they are
+// written. [Entries] makes of items what people look at, and [WriteText],
+// [WriteMarkdown], [WriteHTML] and [WriteJSON] write that:
+//
+//	items := replay.Load(ctx, src, name)
+//	err := replay.WriteHTML(w, replay.Redact(replay.Entries(items)))
+//
+// All of it streams: the memory that it takes does not depend on how long a session
+// is, but on its longest line.
 package replay
 
 import (

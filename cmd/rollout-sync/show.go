@@ -57,7 +57,7 @@ func (a *app) show(cmd *cobra.Command, id, format, where string) error {
 	if format == "jsonl" {
 		return a.showBytes(ctx, src, name)
 	}
-	return replay.WriteText(a.out, a.reportBad(name, replay.Load(ctx, src, name)))
+	return replay.WriteText(a.out, replay.Entries(a.reportBad(name, replay.Load(ctx, src, name))), replay.TextOptions{})
 }
 
 // reportBad tells of the lines of a session that are no items.
