@@ -439,13 +439,12 @@ func (h *htmlWriter) diffLines(text string) {
 
 // message writes a message and what of its Markdown is safe line by line.
 func (h *htmlWriter) message(text string) {
-	text = strings.Trim(Clean(text), "\n")
-	if text == "" {
+	if text = strings.Trim(text, "\r\n"); text == "" {
 		return
 	}
 	var q quotation
 	open, blank := false, 0 // a block of text, blank lines in front of what comes next in it
-	for line := range strings.SplitSeq(text, "\n") {
+	for line := range cleanLines(text) {
 		was := q.fenced
 		q.next(line)
 		switch {
@@ -607,7 +606,11 @@ func (h *htmlWriter) int(n int) { _, _ = h.w.WriteString(strconv.Itoa(n)) }
 
 // text writes what a session says: harmless (see Clean), and escaped for text and
 // for attributes in quotes.
-func (h *htmlWriter) text(s string) { _, _ = htmlEscaper.WriteString(h.w, Clean(s)) }
+func (h *htmlWriter) text(s string) {
+	for line := range strings.Lines(s) { // so that Clean copies no more than a line
+		_, _ = htmlEscaper.WriteString(h.w, Clean(line))
+	}
+}
 
 // htmlEscaper escapes as html.EscapeString does, but copies nothing.
 var htmlEscaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&#34;", "'", "&#39;")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"unicode/utf8"
 )
 
 // WriteJSON writes each entry as one line of JSON, in the names of [Entry] and
@@ -21,34 +22,26 @@ import (
 // An error is w's, or that of entries, which then stand in w as far as they came.
 func WriteJSON(w io.Writer, entries iter.Seq2[Entry, error]) error {
 	out := bufio.NewWriterSize(w, writeBuffer)
-	var line bytes.Buffer
-	enc := json.NewEncoder(&line)
+	enc := json.NewEncoder(escaper{out})
 	enc.SetEscapeHTML(false)
-	return writeEntries(out, entries, func(e *Entry) error {
-		line.Reset()
-		if err := enc.Encode(e); err != nil {
-			return err
-		}
-		writeEscaped(out, line.Bytes())
-		if line.Cap() > maxWaitingBytes {
-			line = bytes.Buffer{} // not for longer than it is needed
-		}
-		return nil
-	})
+	return writeEntries(out, entries, func(e *Entry) error { return enc.Encode(e) })
 }
 
-// writeEscaped writes a line of JSON with what encoding/json leaves of harmful
-// characters, all of which are in strings, escaped. An error is kept by w.
-func writeEscaped(w *bufio.Writer, line []byte) {
+// An escaper writes lines of JSON with what encoding/json leaves of harmful
+// characters, all of which are in strings, escaped. A failure is kept by w.
+type escaper struct{ w *bufio.Writer }
+
+func (e escaper) Write(line []byte) (int, error) {
+	rest := line
 	for {
-		i := bytes.IndexFunc(line, func(r rune) bool { return r != '\ufffd' && isHarmful(r) })
+		i := bytes.IndexFunc(rest, func(r rune) bool { return r != '\n' && r != utf8.RuneError && isHarmful(r) })
 		if i < 0 {
-			_, _ = w.Write(line)
-			return
+			_, _ = e.w.Write(rest)
+			return len(line), nil
 		}
-		_, _ = w.Write(line[:i])
-		r := []rune(string(line[i:min(i+4, len(line))]))[0]
-		fmt.Fprintf(w, `\u%04x`, r)
-		line = line[i+len(string(r)):]
+		_, _ = e.w.Write(rest[:i])
+		r, n := utf8.DecodeRune(rest[i:])
+		fmt.Fprintf(e.w, `\u%04x`, r)
+		rest = rest[i+n:]
 	}
 }

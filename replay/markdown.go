@@ -120,7 +120,7 @@ func (m markdownWriter) result(e *Entry) {
 		what += ", " + s
 	}
 	m.title(what, "")
-	m.fence(fold(Clean(e.Result.Output)))
+	m.fence(fold(e.Result.Output))
 	m.images(e.Result.Images)
 }
 
@@ -132,26 +132,38 @@ func (m markdownWriter) images(images []Image) {
 
 // fence writes text as a code block.
 func (m markdownWriter) fence(text string) {
-	text = strings.TrimRight(Clean(text), "\n")
+	text = strings.TrimRight(text, "\r\n")
 	if text == "" {
 		return
 	}
-	fence := strings.Repeat("`", max(3, longestRun(text, '`')+1))
-	fmt.Fprintf(m.w, "%s\n%s\n%s\n\n", fence, text, fence)
+	fence := fenceFor(text)
+	fmt.Fprintln(m.w, fence)
+	for line := range cleanLines(text) {
+		fmt.Fprintln(m.w, line)
+	}
+	fmt.Fprintf(m.w, "%s\n\n", fence)
 }
 
-// longestRun returns the length of the longest run of c.
-func longestRun(s string, c byte) (longest int) {
-	run := 0
-	for i := range len(s) {
-		if s[i] != c {
-			run = 0
-			continue
-		}
-		run++
-		longest = max(longest, run)
+// fenceFor returns a fence that is longer than any in a text.
+func fenceFor(text string) string {
+	longest := 2
+	for line := range cleanLines(text) { // something may vanish from between backticks
+		longest = max(longest, longestRun(line))
 	}
-	return longest
+	return strings.Repeat("`", longest+1)
+}
+
+// longestRun returns the length of the longest run of backticks.
+func longestRun(s string) (longest int) {
+	for {
+		i := strings.IndexByte(s, '`')
+		if i < 0 {
+			return longest
+		}
+		n := runLen(s[i:])
+		longest = max(longest, n)
+		s = s[i+n:]
+	}
 }
 
 // inlineCode returns s as a code span on one line.
@@ -160,7 +172,7 @@ func inlineCode(s string) string {
 	if s == "" {
 		return ""
 	}
-	ticks := strings.Repeat("`", longestRun(s, '`')+1)
+	ticks := strings.Repeat("`", longestRun(s)+1)
 	if s[0] == '`' || s[len(s)-1] == '`' {
 		s = " " + s + " "
 	}
@@ -175,14 +187,14 @@ func (m markdownWriter) quoteBroken(text string) { m.quoteLines(text, "  \n") }
 
 // quoteLines writes lineBreak between lines of a paragraph.
 func (m markdownWriter) quoteLines(text, lineBreak string) {
-	text = strings.TrimRight(Clean(text), "\n")
+	text = strings.TrimRight(text, "\r\n")
 	if text == "" {
 		return
 	}
 	var q quotation
-	fence := strings.Repeat("`", max(3, longestRun(text, '`')+1))
+	fence := fenceFor(text)
 	end := "" // of the line before
-	for line := range strings.SplitSeq(text, "\n") {
+	for line := range cleanLines(text) {
 		was := q.fenced
 		q.next(line)
 		if was || q.fenced || line == "" {

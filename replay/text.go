@@ -146,7 +146,7 @@ func (t *textWriter) result(e *Entry) {
 	for _, s := range e.Result.facts() {
 		heading += ", " + s
 	}
-	t.block(style, heading, fold(withImages(Clean(e.Result.Output), e.Result.Images)))
+	t.block(style, heading, withImages(fold(e.Result.Output), e.Result.Images))
 }
 
 func (t *textWriter) styled(style, s string) string {
@@ -163,10 +163,10 @@ func (t *textWriter) block(style, heading, body string) {
 	}
 	t.begun = true
 	fmt.Fprintln(t.w, t.styled(style, heading))
-	if body = strings.TrimRight(Clean(body), "\n"); body == "" {
+	if body = strings.TrimRight(body, "\r\n"); body == "" {
 		return
 	}
-	for line := range strings.SplitSeq(body, "\n") {
+	for line := range cleanLines(body) {
 		if line != "" {
 			_, _ = t.w.WriteString("  ")
 		}
