@@ -48,6 +48,6 @@ func isTest(t *testing.T, dir, name string) bool {
 	}
 	return slices.ContainsFunc(files, func(file string) bool {
 		content, err := os.ReadFile(file)
-		return err == nil && strings.Contains(string(content), "\nfunc "+name+"(t ")
+		return err == nil && regexp.MustCompile(`\nfunc `+name+`\([tf] `).Match(content)
 	})
 }

@@ -29,6 +29,7 @@ func Redact(entries iter.Seq2[Entry, error]) iter.Seq2[Entry, error] {
 // and passwords in URLs, and nothing else: no password that stands alone, nothing
 // that is encoded, split or in an image. Read what you publish.
 func RedactText(s string) string {
+	s = redactPrivateKeys(s)
 	for _, r := range redactRules {
 		if slices.ContainsFunc(r.keys, func(key string) bool { return strings.Contains(s, key) }) {
 			s = r.shape.ReplaceAllString(s, "${1}[redacted: "+r.what+"]${2}")
@@ -56,12 +57,6 @@ func token(what, shape string, keys ...string) redactRule {
 // redactRules are from what the providers say of their tokens, and else from
 // tokens as they are handed out. The first that matches names the secret.
 var redactRules = []redactRule{
-	// RFC 7468, and RFC 4880 §6.2. One that is cut off ends with its base64.
-	{
-		"private key", regexp.MustCompile(`(?s)()-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----` +
-			`(?:.*?-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----` +
-			`|(?:\s|\\+[nr]|[A-Za-z0-9+/=]{16,})*)()`), []string{"PRIVATE KEY"},
-	},
 	token("age key", `AGE-SECRET-KEY-1[A-Z0-9]{50,}`, "AGE-SECRET-KEY-1"), // age-encryption.org/v1
 
 	// Models.
@@ -74,18 +69,18 @@ var redactRules = []redactRule{
 	token("replicate token", `r8_[A-Za-z0-9]{37,}`, "r8_"),
 
 	// Clouds. docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
-	token("aws key", `(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}`, "AKIA", "ASIA", "ABIA", "ACCA"),
+	token("aws key", `(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16,}`, "AKIA", "ASIA", "ABIA", "ACCA"),
 	{
-		"aws secret", regexp.MustCompile(`(?i)(aws.?secret.?(?:access.?)?key(?:\\*["']|\s)*[:=](?:\\*["']|\s)*)[A-Za-z0-9/+]{40}()`),
+		"aws secret", regexp.MustCompile(`(?i)(aws.?secret.?(?:access.?)?key(?:\\*["']|\s)*[:=](?:\\*["']|\s)*)[A-Za-z0-9/+]{40,}()`),
 		[]string{"ecret", "ECRET"},
 	},
-	token("google key", `AIza[A-Za-z0-9_-]{35}`, "AIza"),
+	token("google key", `AIza[A-Za-z0-9_-]{35,}`, "AIza"),
 	token("google token", `ya29\.[A-Za-z0-9._-]{20,}`, "ya29."),
 	token("google secret", `GOCSPX-[A-Za-z0-9_-]{20,}`, "GOCSPX-"),
 	{"azure key", regexp.MustCompile(`((?:Account|SharedAccess)Key=)[A-Za-z0-9+/]{40,}={0,2}()`), []string{"Key="}},
-	token("digitalocean token", `do[opr]_v1_[a-f0-9]{64}`, "_v1_"),
+	token("digitalocean token", `do[opr]_v1_[a-f0-9]{64,}`, "_v1_"),
 	token("vault token", `hv[sbr]\.[A-Za-z0-9_-]{24,}`, "hvs.", "hvb.", "hvr."),
-	token("databricks token", `dapi[a-f0-9]{32}(?:-\d)?`, "dapi"),
+	token("databricks token", `dapi[a-f0-9]{32,}(?:-\d)?`, "dapi"),
 
 	// Code. github.blog/engineering/behind-githubs-new-authentication-token-formats,
 	// docs.gitlab.com/security/tokens
@@ -112,4 +107,35 @@ var redactRules = []redactRule{
 	},
 	// RFC 3986 §3.2.1.
 	{"password", regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.-]*:(?:\\?/){2}[^\s/:@"'\\<>]*:)[^\s/@"'\\<>]+(@)`), []string{"@"}},
+}
+
+// Private keys: RFC 7468, and RFC 9580 §6.2.
+var (
+	keyBegin = regexp.MustCompile(`-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----`)
+	keyEnd   = regexp.MustCompile(`-----END (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----`)
+	keyBody  = regexp.MustCompile(`^(?:\s|\\+[nr]|[A-Za-z0-9+/=]{16,})*`) // of a key that is cut off
+)
+
+// maxPrivateKey is how far from its beginning a key's end is looked for.
+const maxPrivateKey = 16 << 10
+
+func redactPrivateKeys(s string) string {
+	var b strings.Builder
+	for {
+		begin := keyBegin.FindStringIndex(s)
+		if begin == nil {
+			break
+		}
+		rest := s[begin[1]:]
+		end := keyEnd.FindStringIndex(rest[:min(len(rest), maxPrivateKey)])
+		if end == nil {
+			end = keyBody.FindStringIndex(rest)
+		}
+		b.WriteString(s[:begin[0]] + "[redacted: private key]")
+		s = rest[end[1]:]
+	}
+	if b.Len() == 0 {
+		return s
+	}
+	return b.String() + s
 }
