@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
-	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,7 +34,7 @@ import (
 // comes before it. It can be ranged over as often as items can.
 func Entries(items iter.Seq2[Item, error]) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		b := &entryBuilder{yield: yield, calls: make(map[string]*openCall)}
+		b := &entryBuilder{entryQueue: entryQueue{yield: yield}, calls: make(map[string]*openCall)}
 		for it, err := range items {
 			if err != nil {
 				b.finish(errors.Is(err, ErrNoMeta))
@@ -51,13 +51,6 @@ func Entries(items iter.Seq2[Item, error]) iter.Seq2[Entry, error] {
 	}
 }
 
-// Limits of what waits for the results of calls.
-const (
-	maxWaitingBytes   = 1 << 20
-	maxWaitingEntries = 1000
-	maxOpenCalls      = 4096 // without a result, and not waiting for it
-)
-
 // A role is who said something. Each comes as response items and, from Codex 0.50
 // on, as events.
 type role int
@@ -73,11 +66,9 @@ var roleKinds = [roleCount]Kind{KindUser, KindAssistant, KindReasoning}
 
 // entryBuilder builds the entries of one session.
 type entryBuilder struct {
-	yield   func(Entry, error) bool
-	stopped bool // yield has returned false
-
-	queue []*waitingEntry // in order; the first one is not ready
-	size  int             // of the texts in queue
+	entryQueue
+	line int    // of the current item
+	time string // the same, "" if it has none
 
 	begun   bool
 	session *waitingEntry // until the head is complete
@@ -88,53 +79,28 @@ type entryBuilder struct {
 	held   []heldMessage   // response items that an event may follow
 	images []Image         // of the user's last response item, for its event
 
-	calls  map[string]*openCall // by id
-	called int                  // calls so far
+	calls map[string]*openCall // by id
+	turn  turnState
 
-	turn     int  // turns so far
-	inTurn   bool // the last of them goes on
+	counted *codec.TokenUsage // the last count in the file: a resume by Codex 0.50 begins anew
+	records bool              // it has token_usage_record lines, so the other counts say nothing new
+	totals  Totals            // so far
+}
+
+// turnState is the last turn.
+type turnState struct {
+	open     bool // it goes on
 	explicit bool // a line began it, and one will end it
+	answered bool // something in it is not the user's
 	started  string
 	until    string            // the time of the last thing in it
-	answered bool              // something in it is not the user's
-	spent    *codec.TokenUsage // used by it
-
-	total    *codec.TokenUsage // as the file counts; a resume by Codex 0.50 begins anew
-	records  bool              // it has token_usage_record lines, so the other ones say nothing new
-	used     *codec.TokenUsage
-	line     int    // of the current item
-	time     string // the same
-	last     string // of the last item that has one
-	problems int
-	activeMS int64
+	spent    *codec.TokenUsage // by it
 }
 
-// A waitingEntry is an entry in the queue.
-type waitingEntry struct {
-	Entry
-	open bool // it is not complete
-	call *openCall
-}
-
+// A heldMessage is a message that may come again as an event.
 type heldMessage struct {
 	role role
 	Entry
-}
-
-// An openCall is what is known of a call.
-type openCall struct {
-	entry  *waitingEntry // nil when it has been yielded
-	number int
-	name   string
-	at     string // the time of its line
-	done   bool   // the result is known
-
-	// What an event said of its end.
-	ended      bool
-	output     string
-	exitCode   *int64
-	failed     bool
-	durationMS int64
 }
 
 // item takes the next item.
@@ -144,13 +110,13 @@ func (b *entryBuilder) item(it Item) {
 		return
 	}
 	b.line, b.time = it.Line, it.Timestamp
-	b.last = cmp.Or(b.time, b.last)
+	b.totals.Ended = cmp.Or(b.time, b.totals.Ended)
 	if !b.begun {
 		b.begin()
 	}
 	if it.Err != nil {
 		b.settleSession()
-		b.problems++
+		b.totals.Problems++
 		b.push(Entry{Kind: KindProblem, Text: it.Err.Error()})
 		return
 	}
@@ -201,7 +167,7 @@ func (b *entryBuilder) item(it Item) {
 func (b *entryBuilder) begin() {
 	b.begun = true
 	b.session = &waitingEntry{Entry: Entry{Kind: KindSession, Line: b.line, Session: &Session{}}, open: true}
-	b.queue = append(b.queue, b.session)
+	b.add(b.session)
 }
 
 // settleSession gives up waiting for the head when there is something to show.
@@ -209,11 +175,8 @@ func (b *entryBuilder) settleSession() {
 	if b.session == nil {
 		return
 	}
-	for _, w := range b.queue[1:] {
-		if w.Kind != KindTurn {
-			b.settle()
-			return
-		}
+	if slices.ContainsFunc(b.waiting[1:], func(w *waitingEntry) bool { return w.Kind != KindTurn }) {
+		b.settle()
 	}
 }
 
@@ -265,66 +228,24 @@ func (b *entryBuilder) push(e Entry) { b.pushWaiting(&waitingEntry{Entry: e}) }
 func (b *entryBuilder) pushWaiting(w *waitingEntry) {
 	b.release()
 	w.Line, w.Time = cmp.Or(w.Line, b.line), cmp.Or(w.Time, b.time)
-	b.until = cmp.Or(w.Time, b.until)
-	if b.inTurn {
-		w.Turn = b.turn
+	if b.turn.open {
+		w.Turn = b.totals.Turns
 	}
+	b.turn.until = cmp.Or(w.Time, b.turn.until)
 	switch w.Kind {
 	case KindTurn, KindUser, KindUsage, KindModel:
 	default:
-		b.answered = true
+		b.turn.answered = true
 	}
-	b.queue = append(b.queue, w)
-	b.size += w.Entry.size()
-	b.drain()
+	b.add(w)
 }
 
-// drain yields what is ready.
-func (b *entryBuilder) drain() {
-	for len(b.queue) > 0 && !b.stopped {
-		w := b.queue[0]
-		if w.open && (len(b.queue) <= maxWaitingEntries && b.size <= maxWaitingBytes || w.call == nil) {
-			return
-		}
-		if w.open {
-			b.giveUp(w, true)
-		}
-		b.queue[0] = nil
-		b.queue = b.queue[1:]
-		b.size -= w.Entry.size()
-		if w.call != nil {
-			w.call.entry = nil
-		}
-		b.stopped = !b.yield(w.Entry, nil)
-	}
-}
-
-// giveUp no longer waits for the result of a call. If an event told of its end,
-// and nothing more is to come, that is the result.
-func (b *entryBuilder) giveUp(w *waitingEntry, final bool) {
-	w.open = false
-	if c := w.call; final && c != nil && c.ended && !c.done {
-		c.done = true
-		r := Result{Output: c.output}
-		c.complete(&r, b.time)
-		b.change(w, func(e *Entry) { e.Result = &r })
-	}
-}
-
-// releaseCalls no longer waits for any result.
-func (b *entryBuilder) releaseCalls(final bool) {
-	for _, w := range b.queue {
-		if w.open && w.call != nil {
-			b.giveUp(w, final)
-		}
-	}
-	b.drain()
-}
-
+// idle tells that there is nothing more for now. Only a call that has ended waits
+// on, for its output, which comes at once.
 func (b *entryBuilder) idle() {
 	b.release()
 	b.settle()
-	b.releaseCalls(false)
+	b.giveUp(func(w *waitingEntry) bool { return w.Result == nil })
 	if !b.stopped {
 		b.stopped = !b.yield(Entry{Kind: KindIdle}, nil)
 	}
@@ -334,16 +255,16 @@ func (b *entryBuilder) idle() {
 func (b *entryBuilder) finish(whole bool) {
 	b.release()
 	b.settle()
-	if !whole {
-		b.releaseCalls(true)
-		return
+	if whole {
+		b.giveUpTurn()
 	}
-	b.giveUpTurn()
-	b.releaseCalls(true)
-	b.push(Entry{Kind: KindEnd, Totals: &Totals{
-		Turns: b.turn, Calls: b.called, Problems: b.problems, Ended: b.last, ActiveMS: b.activeMS, Tokens: b.used,
-	}})
+	b.giveUp(everyCall)
+	if whole {
+		b.push(Entry{Kind: KindEnd, Totals: &b.totals})
+	}
 }
+
+func everyCall(*waitingEntry) bool { return true }
 
 func (b *entryBuilder) note(title, text string) {
 	b.push(Entry{Kind: KindNote, Title: title, Text: text})
@@ -353,9 +274,8 @@ func (b *entryBuilder) note(title, text string) {
 
 // beginTurn begins a turn, at the current line unless e has another.
 func (b *entryBuilder) beginTurn(e Entry, explicit bool) {
-	b.turn++
-	b.inTurn, b.explicit, b.answered = true, explicit, false
-	b.started, b.spent = cmp.Or(e.Time, b.time), nil
+	b.totals.Turns++
+	b.turn = turnState{open: true, explicit: explicit, started: cmp.Or(e.Time, b.time)}
 	// A result belongs to the turn of its call.
 	clear(b.calls)
 	e.Kind = KindTurn
@@ -365,27 +285,27 @@ func (b *entryBuilder) beginTurn(e Entry, explicit bool) {
 // endTurn ends the turn, if there is one, at a time.
 func (b *entryBuilder) endTurn(end TurnEnd, at string) {
 	b.release()
-	if !b.inTurn {
+	if !b.turn.open {
 		return
 	}
-	b.releaseCalls(true)
+	b.giveUp(everyCall)
 	if end.DurationMS == 0 {
-		end.DurationMS = milliseconds(b.started, at)
+		end.DurationMS = milliseconds(b.turn.started, at)
 	}
-	end.Tokens = b.spent
-	b.activeMS += end.DurationMS
+	end.Tokens = b.turn.spent
+	b.totals.ActiveMS += end.DurationMS
 	b.push(Entry{Kind: KindTurnEnd, Time: at, TurnEnd: &end})
-	b.inTurn, b.explicit = false, false
+	b.turn = turnState{}
 }
 
 // giveUpTurn ends the turn, if there is one, without a line that does.
 func (b *entryBuilder) giveUpTurn() {
 	b.release()
 	end := TurnEnd{}
-	if b.explicit {
+	if b.turn.explicit {
 		end.Status = TurnIncomplete
 	}
-	b.endTurn(end, b.until)
+	b.endTurn(end, b.turn.until)
 }
 
 // addTokens returns the sum. A total beyond input and output is no use: behind a
@@ -408,12 +328,12 @@ func addTokens(a, b *codec.TokenUsage) *codec.TokenUsage {
 
 // usage is told after each response of the model, often twice.
 func (b *entryBuilder) usage(u *Usage) {
-	if u.Total == nil || b.total != nil && *u.Total == *b.total {
+	if u.Total == nil || b.counted != nil && *u.Total == *b.counted {
 		return
 	}
-	b.total = u.Total
-	b.used = addTokens(b.used, u.Last)
-	b.spent = addTokens(b.spent, u.Last)
+	b.counted = u.Total
+	b.totals.Tokens = addTokens(b.totals.Tokens, u.Last)
+	b.turn.spent = addTokens(b.turn.spent, u.Last)
 	b.push(Entry{Kind: KindUsage, Usage: u})
 }
 
@@ -438,15 +358,20 @@ func (b *entryBuilder) hold(r role, e Entry) {
 	if b.events[r] || e.Text == "" && len(e.Images) == 0 {
 		return
 	}
-	if len(b.held) > 0 && b.held[0].role != r {
+	size := 0
+	for i := range b.held {
+		size += b.held[i].size()
+	}
+	if size > maxWaitingBytes || len(b.held) == maxHeld || len(b.held) > 0 && b.held[0].role != r {
 		b.release()
 	}
 	e.Kind, e.Line, e.Time = roleKinds[r], b.line, b.time
 	b.held = append(b.held, heldMessage{r, e})
-	if len(b.held) > maxWaitingEntries {
-		b.release()
-	}
 }
+
+// maxHeld is how many messages are held. In front of the first event of the user
+// Codex writes fewer.
+const maxHeld = 32
 
 // release queues the messages that were held.
 func (b *entryBuilder) release() {
@@ -474,7 +399,7 @@ func (b *entryBuilder) eventMessage(r role, e Entry) {
 }
 
 func (b *entryBuilder) message(e Entry) {
-	if e.Kind == KindUser && (!b.inTurn || !b.explicit && b.answered) {
+	if e.Kind == KindUser && (!b.turn.open || !b.turn.explicit && b.turn.answered) {
 		b.giveUpTurn()
 		b.beginTurn(Entry{Line: e.Line, Time: e.Time}, false)
 	}
@@ -542,17 +467,17 @@ func (b *entryBuilder) response(payload any) {
 	case *codec.CustomToolCall:
 		b.callOf(p.CallID, p.Name, p.Input)
 	case *codec.LocalShellCall:
-		b.call(p.CallID, Call{Name: "local_shell", Input: commandLine(p.Action.Command)}, nil)
+		b.call(p.CallID, Entry{Call: &Call{Name: "local_shell", Input: commandLine(p.Action.Command)}})
 	case *codec.ToolSearchCall:
 		b.callOf(p.CallID, "tool_search", valueText(p.Arguments))
 	case *codec.WebSearchCall:
-		b.call("", Call{Name: "web_search", Input: searchText(p.Action)}, nil)
+		b.call("", Entry{Call: &Call{Name: "web_search", Input: searchText(p.Action)}})
 	case *codec.ImageGenerationCall:
 		var r *Result
 		if p.Result != "" {
 			r = &Result{Images: []Image{{URL: "data:image/png;base64," + p.Result}}}
 		}
-		b.call("", Call{Name: "image_generation", Input: p.RevisedPrompt}, r)
+		b.call("", Entry{Call: &Call{Name: "image_generation", Input: p.RevisedPrompt}, Result: r})
 	case *codec.FunctionCallOutput:
 		b.result(p.CallID, toolResult(p.Output))
 	case *codec.CustomToolCallOutput:
@@ -595,7 +520,7 @@ func (b *entryBuilder) event(it Item, payload any) {
 		b.endTurn(TurnEnd{Status: TurnComplete, DurationMS: p.DurationMS}, b.time)
 	case *codec.EventTurnAborted:
 		end := TurnEnd{Status: TurnAborted, Reason: p.Reason, DurationMS: p.DurationMS}
-		if !b.inTurn {
+		if !b.turn.open {
 			b.push(Entry{Kind: KindTurnEnd, TurnEnd: &end})
 			return
 		}
@@ -634,14 +559,13 @@ func (b *entryBuilder) event(it Item, payload any) {
 	case *codec.EventSubAgentActivity:
 		b.note("subagent "+cmp.Or(p.AgentPath, p.AgentThreadID), valueText(p.Kind))
 	case *codec.EventExecCommandEnd:
-		b.callEnded(p.CallID, Call{Name: "shell", Input: commandLine(p.Command)}, nil, openCall{
-			output: cmp.Or(p.AggregatedOutput, p.Stdout+p.Stderr), exitCode: &p.ExitCode, durationMS: milli(p.Duration),
-		})
+		b.callEnded(p.CallID, Call{Name: "shell", Input: commandLine(p.Command)}, nil, cmp.Or(p.AggregatedOutput, p.Stdout+p.Stderr),
+			callEnd{exitCode: &p.ExitCode, durationMS: milli(p.Duration)})
 	case *codec.EventPatchApplyEnd:
-		b.callEnded(p.CallID, Call{Name: "apply_patch"}, p.Changes, openCall{output: p.Stdout + p.Stderr, failed: !p.Success})
+		b.callEnded(p.CallID, Call{Name: "apply_patch"}, p.Changes, p.Stdout+p.Stderr, callEnd{failed: !p.Success})
 	case *codec.EventMCPToolCallEnd:
 		call := Call{Name: p.Invocation.Server + "." + p.Invocation.Tool, Input: valueText(p.Invocation.Arguments)}
-		b.callEnded(p.CallID, call, nil, openCall{output: mcpText(p.Result), durationMS: milli(p.Duration)})
+		b.callEnded(p.CallID, call, nil, mcpText(p.Result), callEnd{durationMS: milli(p.Duration)})
 	}
 }
 
@@ -661,105 +585,11 @@ func (b *entryBuilder) turnItem(e *codec.EventItemCompleted) {
 	case *codec.TurnPlan:
 		b.note("plan", p.Text)
 	case *codec.TurnCommandExecution:
-		b.callEnded(p.ID, Call{Name: "shell", Input: commandLine(p.Command)}, nil, openCall{
-			output: cmp.Or(p.AggregatedOutput, p.Stdout+p.Stderr), exitCode: p.ExitCode, durationMS: milli(p.Duration),
-		})
+		b.callEnded(p.ID, Call{Name: "shell", Input: commandLine(p.Command)}, nil, cmp.Or(p.AggregatedOutput, p.Stdout+p.Stderr),
+			callEnd{exitCode: p.ExitCode, durationMS: milli(p.Duration)})
 	case *codec.TurnFileChange:
-		b.callEnded(p.ID, Call{Name: "apply_patch"}, p.Changes, openCall{output: p.Stdout + p.Stderr, failed: p.Status == "failed"})
+		b.callEnded(p.ID, Call{Name: "apply_patch"}, p.Changes, p.Stdout+p.Stderr, callEnd{failed: p.Status == "failed"})
 	}
-}
-
-// Calls.
-
-// callOf queues a call with what it was called with: JSON, or text.
-func (b *entryBuilder) callOf(id, name, arguments string) {
-	c := Call{Name: name, Input: toolInput(arguments)}
-	if c.Input != arguments {
-		c.Arguments = arguments
-	}
-	b.call(id, c, nil)
-}
-
-// call queues a call. Without an id and with r it waits for nothing.
-func (b *entryBuilder) call(id string, c Call, r *Result) *openCall {
-	b.release() // perhaps a turn begins
-	b.called++
-	c.Number, c.ID = b.called, id
-	w := &waitingEntry{Entry: Entry{Kind: KindCall, Call: &c, Result: r}}
-	known := &openCall{number: c.Number, name: c.Name, at: b.time, done: r != nil}
-	if id != "" {
-		if len(b.calls) >= maxOpenCalls {
-			maps.DeleteFunc(b.calls, func(_ string, c *openCall) bool { return c.entry == nil })
-		}
-		b.calls[id] = known
-		w.open, w.call, known.entry = r == nil, known, w
-	}
-	b.pushWaiting(w)
-	return known
-}
-
-// callEnded takes what an event says of a call: c if it is the first to tell of it.
-func (b *entryBuilder) callEnded(id string, c Call, changes map[string]json.RawMessage, end openCall) {
-	files := fileChanges(changes)
-	known := b.calls[id]
-	if known == nil {
-		r := Result{Output: end.output}
-		end.complete(&r, "")
-		c.ID = id
-		known = b.call(id, c, &r)
-	}
-	if known.entry == nil {
-		if !known.done { // it was yielded; its output is still to come
-			end.output = ""
-			known.end(end)
-		}
-		return
-	}
-	b.change(known.entry, func(e *Entry) { e.Files = append(e.Files, files...) })
-	if !known.done {
-		known.end(end)
-	}
-}
-
-// change changes an entry that waits.
-func (b *entryBuilder) change(w *waitingEntry, f func(*Entry)) {
-	b.size -= w.Entry.size()
-	f(&w.Entry)
-	b.size += w.Entry.size()
-}
-
-func (c *openCall) end(end openCall) {
-	c.ended, c.output = true, end.output
-	c.exitCode, c.failed, c.durationMS = end.exitCode, end.failed, end.durationMS
-}
-
-// complete adds to a result what events and the lines' times tell.
-func (c *openCall) complete(r *Result, at string) {
-	if r.ExitCode == nil {
-		r.ExitCode = c.exitCode
-	}
-	r.Failed = r.Failed || c.failed || r.ExitCode != nil && *r.ExitCode != 0
-	r.DurationMS = cmp.Or(c.durationMS, r.DurationMS, milliseconds(c.at, at))
-}
-
-// result takes what a call brought.
-func (b *entryBuilder) result(id string, r Result) {
-	known := b.calls[id]
-	if known == nil {
-		known = &openCall{done: true}
-	}
-	waits := !known.done && known.entry != nil
-	known.done = true
-	known.complete(&r, b.time)
-	if !waits {
-		b.push(Entry{Kind: KindOutput, Call: &Call{Number: known.number, ID: id, Name: known.name}, Result: &r})
-		return
-	}
-	b.release()
-	b.until = cmp.Or(b.time, b.until)
-	b.change(known.entry, func(e *Entry) { e.Result = &r })
-	known.entry.open = false
-	b.drain()
 }
 
 // bareValue returns the item of a plain event if it is no object.

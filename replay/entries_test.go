@@ -126,6 +126,10 @@ func TestCallsFindTheirResults(t *testing.T) {
 			functionCall(1, "a") + event(2, `{"type":"mcp_tool_call_end","call_id":"a","invocation":{"server":"s","tool":"t"},"duration":{"secs":0,"nanos":70000000},"result":{"Ok":{"content":[{"type":"text","text":"from the event"}]}}}`) + functionOutput(2, "a", "A"),
 			"call 1 \"A\" 70 ms",
 		},
+		"a patch of no call": {
+			g1Message("user", "a") + g1Message("assistant", "b") + event(2, `{"type":"patch_apply_end","call_id":"a","success":true,"stdout":"yes","changes":{"/a":{"add":{"content":"x"}}}}`),
+			"turn 1\nuser a\nassistant b\ncall 1 add /a \"yes\"\nend 1  0 ms",
+		},
 		"of MCP alone": {
 			event(2, `{"type":"mcp_tool_call_end","call_id":"a","invocation":{"server":"s","tool":"t"},"result":{"Ok":{"content":[{"type":"text","text":"from the event"}]}}}`),
 			"call 1 \"from the event\"",

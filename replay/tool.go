@@ -72,6 +72,7 @@ func toolInput(arguments string) string {
 	}
 	var a struct {
 		Cmd, Command json.RawMessage
+		Explanation  string
 		Plan         []codec.PlanStep
 	}
 	if json.Unmarshal([]byte(arguments), &a) != nil {
@@ -91,6 +92,9 @@ func toolInput(arguments string) string {
 		return arguments
 	}
 	var b strings.Builder
+	if a.Explanation != "" {
+		b.WriteString(a.Explanation + "\n")
+	}
 	for _, s := range a.Plan {
 		mark := " "
 		switch s.Status {

@@ -373,8 +373,8 @@ var mutations = []mutation{
 		"f(&e.Files[i].Diff)", "", replay, "TestRedactReachesEverything",
 	},
 	{
-		replay + "/entries.go", "the limit of what waits for a result",
-		"len(b.queue) <= maxWaitingEntries && b.size <= maxWaitingBytes || w.call == nil", "true || w.call == nil", replay, "TestEntriesWaitingIsBounded",
+		replay + "/waiting.go", "the limit of what waits for a result",
+		"(len(q.waiting) > maxWaitingEntries || q.size > maxWaitingBytes)", "false", replay, "TestEntriesWaitingIsBounded",
 	},
 	{
 		replay + "/follow.go", "the compare with what was read before",
