@@ -74,15 +74,18 @@ const maxEarly = 16
 
 // entry writes an entry. A failure is w's, which keeps it.
 func (h *htmlWriter) entry(e *Entry) error {
-	if !h.begun {
-		h.early = append(h.early, *e)
-		if e.Kind != KindUser && e.Kind != KindEnd && len(h.early) < maxEarly {
-			return nil
-		}
-		h.begin()
+	if h.begun {
+		h.write(e)
 		return nil
 	}
-	h.write(e)
+	h.early = append(h.early, *e)
+	switch e.Kind {
+	case KindSession, KindTurn, KindModel, KindUsage: // which are small
+		if len(h.early) < maxEarly {
+			return nil
+		}
+	}
+	h.begin()
 	return nil
 }
 

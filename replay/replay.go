@@ -35,7 +35,7 @@ type Item struct {
 	// Item is what the line says. Its Payload and Metadata are valid until the
 	// next item is asked for.
 	codec.Item
-	Line   int   // counted from 1, blank lines too
+	Line   int   // counted from 1, blank lines too; 0 is no record (see Follow)
 	Offset int64 // of the record in the plain bytes
 	// Err tells why the record is no item, which then is zero: codec.ErrTorn,
 	// codec.ErrNUL or what else is wrong with it, which never quotes it. Codex
@@ -105,7 +105,10 @@ type Tally struct {
 
 // Add adds an item.
 func (t *Tally) Add(it Item) {
-	if it.Err != nil {
+	switch {
+	case it.Line == 0:
+		return
+	case it.Err != nil:
 		t.Problems++
 		return
 	}

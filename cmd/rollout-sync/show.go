@@ -39,7 +39,7 @@ The formats:
   html      one page that stands alone, for any browser, phones too: complete, with
             images, output folded away, and nothing in it loads or runs anything
   json      for programs: one object for each thing, complete, a line each
-            (go doc github.com/rollout-sync/rollout/replay.Entry)
+            (docs/format.md, section 5)
   jsonl     the rollout's own bytes, unchanged
 
 --redact masks what looks like a key, a token or a password in a URL, in the
