@@ -33,10 +33,8 @@ func valueParts(v json.RawMessage) (string, []Image) {
 	case len(v) == 0 || string(v) == "null":
 		return "", nil
 	case v[0] == '"':
-		var text string
-		if json.Unmarshal(v, &text) == nil {
-			return text, nil
-		}
+		text, _ := codec.Unquote(v)
+		return text, nil
 	case v[0] == '[':
 		var parts []codec.Part
 		if json.Unmarshal(v, &parts) == nil {
