@@ -135,8 +135,8 @@ type Usage struct {
 }
 
 // What TurnEnd.Status may be. It is empty for sessions that tell nothing of turns
-// (all before Codex 0.100, and plain events): there a turn goes from one message of
-// the user to the next.
+// (those of Codex 0.98 and older, and plain events): there a turn goes from one
+// message of the user to the next.
 const (
 	TurnComplete   = "complete"
 	TurnAborted    = "aborted"

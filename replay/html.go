@@ -99,8 +99,8 @@ func (h *htmlWriter) begin() {
 		case e.Kind == KindSession:
 			session = e.Session
 			title = "Session " + session.ID
-		case e.Kind == KindUser && e.Text != "":
-			title = firstLine(e.Text)
+		case e.Kind == KindUser:
+			title = saidTitle(&e)
 		}
 	}
 	h.raw("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta http-equiv=\"Content-Security-Policy\" content=\"")
@@ -184,10 +184,7 @@ func (h *htmlWriter) write(e *Entry) {
 		h.text(timeText(e.Time))
 		h.raw("</h2>\n")
 	case KindUser:
-		if h.untold && e.Text != "" {
-			h.contents[len(h.contents)-1].title = firstLine(e.Text)
-			h.untold = false
-		}
+		h.about(saidTitle(e))
 		h.raw("<section class=\"say user\"><h3>User</h3>")
 		h.say(e)
 	case KindAssistant:
@@ -204,6 +201,7 @@ func (h *htmlWriter) write(e *Entry) {
 		h.raw("<section class=\"mark\">")
 		h.mark("Model", e.Model.String(), "")
 	case KindCompaction:
+		h.about("Context compacted")
 		h.raw("<section class=\"mark\">")
 		h.mark("Context compacted", "", e.Text)
 	case KindRollback:
@@ -236,6 +234,23 @@ func (h *htmlWriter) write(e *Entry) {
 	}
 }
 
+// about says in the table of contents what the turn is about, once.
+func (h *htmlWriter) about(title string) {
+	if h.untold {
+		h.contents[len(h.contents)-1].title = title
+		h.untold = false
+	}
+}
+
+// saidTitle returns the beginning of a message, for a heading.
+func saidTitle(e *Entry) string {
+	title := firstLine(e.Text)
+	if title == "" && len(e.Images) > 0 {
+		title = oneLine(e.Images[0].placeholder())
+	}
+	return title
+}
+
 // bad marks the turn in the table of contents.
 func (h *htmlWriter) bad() {
 	if h.inTurn {
@@ -246,7 +261,7 @@ func (h *htmlWriter) bad() {
 func (h *htmlWriter) endTurn() {
 	if h.inTurn {
 		h.raw("</section>\n")
-		h.inTurn = false
+		h.inTurn, h.untold = false, false
 	}
 }
 
