@@ -48,6 +48,46 @@ func isTest(t *testing.T, dir, name string) bool {
 	}
 	return slices.ContainsFunc(files, func(file string) bool {
 		content, err := os.ReadFile(file)
-		return err == nil && strings.Contains(string(content), "\nfunc "+name+"(t ")
+		return err == nil && regexp.MustCompile(`\nfunc `+name+`\([tf] `).Match(content)
 	})
+}
+
+// docs/format.md has the kinds and members of a transcript's JSON, and no others.
+func TestTranscriptFormat(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("docs/format.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, ok := strings.Cut(string(doc), "## 5. Transcripts as JSON")
+	if !ok {
+		t.Fatal("docs/format.md has no section 5")
+	}
+	source, err := os.ReadFile("replay/entry.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := map[string]bool{}
+	for _, m := range regexp.MustCompile("`json:\"([a-z_]+)|Kind = \"([a-z_]+)|Turn[A-Z][a-z]+ += \"([a-z]+)").FindAllStringSubmatch(string(source), -1) {
+		if name := m[1] + m[2] + m[3]; name != "idle" {
+			named[name] = true
+		}
+	}
+	if len(named) < 50 {
+		t.Fatalf("only %d names", len(named))
+	}
+	documented := map[string]bool{}
+	for _, m := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(table, -1) {
+		documented[m[1]] = true
+	}
+	for name := range named {
+		if !documented[name] {
+			t.Errorf("docs/format.md does not name %s", name)
+		}
+	}
+	for name := range documented {
+		if !named[name] {
+			t.Errorf("docs/format.md names %s, which there is not", name)
+		}
+	}
 }

@@ -287,3 +287,18 @@ func ExampleVerifySealed() {
 	// Output:
 	// true byte 0: this frame is cut off
 }
+
+func ExampleUnquote() {
+	item, err := codec.DecodeItem([]byte(`{"timestamp":"t","type":"response_item","payload":{"type":"function_call_output","output":"ok\n"}}`))
+	if err != nil {
+		log.Fatal(err)
+	}
+	payload, err := item.Decode()
+	if err != nil {
+		log.Fatal(err)
+	}
+	text, ok := codec.Unquote(payload.(*codec.FunctionCallOutput).Output)
+	fmt.Printf("%q %v\n", text, ok)
+	// Output:
+	// "ok\n" true
+}

@@ -226,6 +226,11 @@ func isPlain(inner []byte) bool {
 	return bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner)
 }
 
+// Unquote returns what a member of a payload says that is a string, as valid UTF-8,
+// and false if it is none. It copies once, where encoding/json does twice. It must
+// be valid JSON, as all that is decoded here is.
+func Unquote(v json.RawMessage) (string, bool) { return unquote(v) }
+
 // unquote returns what a JSON string says, as valid UTF-8, and false when the
 // text, which is valid JSON or nothing, is not a string.
 func unquote(text []byte) (string, bool) {

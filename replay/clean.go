@@ -2,6 +2,7 @@ package replay
 
 import (
 	"fmt"
+	"iter"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -45,6 +46,9 @@ func Clean(s string) string {
 // isHarmful reports whether r must not reach a terminal. U+FFFD is also what
 // ranging over a string makes of invalid bytes.
 func isHarmful(r rune) bool {
+	if 0x20 <= r && r < 0x7f {
+		return false
+	}
 	return unicode.IsControl(r) && r != '\n' && r != '\t' || unicode.Is(unicode.Bidi_Control, r) ||
 		r == '\u2028' || r == '\u2029' || r == utf8.RuneError
 }
@@ -70,16 +74,32 @@ func oneLine(s string) string {
 	return strings.Join(strings.Fields(Clean(s)), " ")
 }
 
-// fold leaves out the middle of a long output and the ends of its long lines.
+// cleanLines returns the lines of Clean(s), of which a copy is made only of one at a
+// time.
+func cleanLines(s string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for line := range strings.SplitSeq(s, "\n") {
+			if !yield(Clean(strings.TrimSuffix(line, "\r"))) {
+				return
+			}
+		}
+	}
+}
+
+// fold leaves out the middle of a long output and the ends of its long lines, and
+// cleans the rest.
 func fold(s string) string {
 	s = strings.TrimRight(s, "\r\n")
+	if s == "" {
+		return ""
+	}
 	n := strings.Count(s, "\n") + 1
 	var b strings.Builder
 	i := 0
-	for line := range strings.Lines(s) {
+	for line := range strings.SplitSeq(s, "\n") {
 		switch {
 		case i < foldLines/2 || i >= n-foldLines/2:
-			line = strings.TrimSuffix(line, "\n")
+			line = Clean(strings.TrimSuffix(line, "\r"))
 			if cut := max(0, len(line)-foldBytes); cut > 0 {
 				for !utf8.RuneStart(line[len(line)-cut]) {
 					cut++

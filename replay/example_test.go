@@ -2,7 +2,9 @@ package replay_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log"
 	"os"
 
@@ -51,12 +53,14 @@ func ExampleLoad() {
 func ExampleWriteText() {
 	const name = "sessions/2026/11/20/rollout-2026-11-20T08-41-45-01a1f81e-b96c-7071-a214-a4467b4a9b32.jsonl"
 	items := replay.Load(context.Background(), recorded(), name)
-	if err := replay.WriteText(os.Stdout, items); err != nil {
+	if err := replay.WriteText(os.Stdout, replay.Entries(items), replay.TextOptions{}); err != nil {
 		log.Fatal(err)
 	}
 	// Output:
 	// session     01a1f81e-b96c-7071-a214-a4467b4a9b32
 	// cwd         /home/me
+	//
+	// == turn 1, 2026-11-20T08:41:46.000Z
 	//
 	// user, 2026-11-20T08:41:46.000Z
 	//   What time is it?
@@ -64,8 +68,130 @@ func ExampleWriteText() {
 	// call 1: shell
 	//   date -u
 	//
-	// output of call 1
+	// output of call 1, 1.0 s
 	//   Fri Nov 20 08:41:48 UTC 2026
 	//
 	// line 5 cannot be read: cut off
+	//
+	// == turn 1: 2.0 s
+	//
+	// == end: 1 turn, 1 call, 2.0 s active, 1 problem
+}
+
+func ExampleWriteMarkdown() {
+	const name = "sessions/2026/11/20/rollout-2026-11-20T08-41-45-01a1f81e-b96c-7071-a214-a4467b4a9b32.jsonl"
+	items := replay.Load(context.Background(), recorded(), name)
+	if err := replay.WriteMarkdown(os.Stdout, replay.Entries(items)); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// # Session
+	//
+	// - session: `01a1f81e-b96c-7071-a214-a4467b4a9b32`
+	// - cwd: `/home/me`
+	//
+	// ## Turn 1
+	//
+	// `2026-11-20T08:41:46.000Z`
+	//
+	// **User**
+	//
+	// > What time is it?
+	//
+	// **Call 1** `shell`
+	//
+	// ```
+	// date -u
+	// ```
+	//
+	// **Output, 1.0 s**
+	//
+	// ```
+	// Fri Nov 20 08:41:48 UTC 2026
+	// ```
+	//
+	// **Line 5 cannot be read**
+	//
+	// > cut off
+	//
+	// Turn 1: 2.0 s
+	//
+	// ---
+	//
+	// 1 turn, 1 call, 2.0 s active, 1 problem
+}
+
+func ExampleWriteJSON() {
+	const name = "sessions/2026/11/20/rollout-2026-11-20T08-41-45-01a1f81e-b96c-7071-a214-a4467b4a9b32.jsonl"
+	items := replay.Load(context.Background(), recorded(), name)
+	if err := replay.WriteJSON(os.Stdout, replay.Entries(items)); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// {"kind":"session","time":"2026-11-20T08:41:45.000Z","line":1,"session":{"id":"01a1f81e-b96c-7071-a214-a4467b4a9b32","cwd":"/home/me"}}
+	// {"kind":"turn","turn":1,"time":"2026-11-20T08:41:46.000Z","line":2}
+	// {"kind":"user","turn":1,"time":"2026-11-20T08:41:46.000Z","line":2,"text":"What time is it?"}
+	// {"kind":"call","turn":1,"time":"2026-11-20T08:41:47.000Z","line":3,"call":{"number":1,"id":"c1","name":"shell","input":"date -u","arguments":"{\"command\":[\"date\",\"-u\"]}"},"result":{"output":"Fri Nov 20 08:41:48 UTC 2026\n","duration_ms":1000}}
+	// {"kind":"problem","turn":1,"line":5,"text":"cut off"}
+	// {"kind":"turn_end","turn":1,"time":"2026-11-20T08:41:48.000Z","line":5,"turn_end":{"duration_ms":2000}}
+	// {"kind":"end","line":5,"totals":{"turns":1,"calls":1,"problems":1,"ended":"2026-11-20T08:41:48.000Z","active_ms":2000}}
+}
+
+func ExampleWriteHTML() {
+	const name = "sessions/2026/11/20/rollout-2026-11-20T08-41-45-01a1f81e-b96c-7071-a214-a4467b4a9b32.jsonl"
+	file, err := os.CreateTemp("", "transcript-*.html")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.Remove(file.Name())
+	entries := replay.Redact(replay.Entries(replay.Load(context.Background(), recorded(), name)))
+	if err := errors.Join(replay.WriteHTML(file, entries), file.Close()); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleEntries() {
+	const name = "sessions/2026/11/20/rollout-2026-11-20T08-41-45-01a1f81e-b96c-7071-a214-a4467b4a9b32.jsonl"
+	for e, err := range replay.Entries(replay.Load(context.Background(), recorded(), name)) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if e.Kind == replay.KindCall && e.Result != nil {
+			fmt.Printf("turn %d: %s took %d ms\n", e.Turn, e.Call.Input, e.Result.DurationMS)
+		}
+	}
+	// Output:
+	// turn 1: date -u took 1000 ms
+}
+
+func ExampleRedact() {
+	const name = "sessions/2026/11/20/rollout-2026-11-20T08-41-45-01a1f81e-b96c-7071-a214-a4467b4a9b32.jsonl"
+	entries := replay.Entries(replay.Load(context.Background(), recorded(), name))
+	if err := replay.WriteMarkdown(io.Discard, replay.Redact(entries)); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleFollow() {
+	const name = "sessions/2026/11/20/rollout-2026-11-20T08-41-45-01a1f81e-b96c-7071-a214-a4467b4a9b32.jsonl"
+	for it, err := range replay.Follow(context.Background(), recorded(), name) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if it.Line == 0 { // it waits for more
+			break
+		}
+		fmt.Println(it.Line, it.Type)
+	}
+	// Output:
+	// 1 session_meta
+	// 2 event_msg
+	// 3 response_item
+	// 4 response_item
+}
+
+func ExampleClean() {
+	fmt.Println(replay.Clean("\x1b[31mred\x1b[0m\a"))
+	// Output:
+	// red␇
 }

@@ -1,6 +1,13 @@
 // Package replay reads sessions back, of every generation of Codex's format and
-// from any [store.Source]: item by item with [Load], and as a transcript for
-// people with [WriteText].
+// from any [store.Source]: item by item with [Load], or with [Follow] as they are
+// written. [Entries] makes of items what people look at, and [WriteText],
+// [WriteMarkdown], [WriteHTML] and [WriteJSON] write that:
+//
+//	items := replay.Load(ctx, src, name)
+//	err := replay.WriteHTML(w, replay.Redact(replay.Entries(items)))
+//
+// All of it streams: the memory that it takes does not depend on how long a session
+// is, but on its longest line.
 package replay
 
 import (
@@ -28,7 +35,7 @@ type Item struct {
 	// Item is what the line says. Its Payload and Metadata are valid until the
 	// next item is asked for.
 	codec.Item
-	Line   int   // counted from 1, blank lines too
+	Line   int   // counted from 1, blank lines too; 0 is no record (see Follow)
 	Offset int64 // of the record in the plain bytes
 	// Err tells why the record is no item, which then is zero: codec.ErrTorn,
 	// codec.ErrNUL or what else is wrong with it, which never quotes it. Codex
@@ -98,7 +105,10 @@ type Tally struct {
 
 // Add adds an item.
 func (t *Tally) Add(it Item) {
-	if it.Err != nil {
+	switch {
+	case it.Line == 0:
+		return
+	case it.Err != nil:
 		t.Problems++
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -152,7 +153,7 @@ func TestWriteTextFails(t *testing.T) {
 	t.Parallel()
 	// What comes with an error is written all the same.
 	var b strings.Builder
-	err := replay.WriteText(&b, replay.Load(t.Context(), session(t, g1Message("user", "hi")), name))
+	err := replay.WriteText(&b, replay.Entries(replay.Load(t.Context(), session(t, g1Message("user", "hi")), name)), replay.TextOptions{})
 	if !errors.Is(err, replay.ErrNoMeta) || !strings.Contains(b.String(), "user, t\n  hi\n") {
 		t.Errorf("got %v and\n%s", err, &b)
 	}
@@ -165,7 +166,7 @@ func TestWriteTextFails(t *testing.T) {
 			}
 		}
 	}
-	if err := replay.WriteText(failing{full}, items); !errors.Is(err, full) || read > 1000 {
+	if err := replay.WriteText(failing{full}, replay.Entries(items), replay.TextOptions{}); !errors.Is(err, full) || read > 5000 {
 		t.Errorf("got %v after %d items", err, read)
 	}
 }
@@ -188,59 +189,73 @@ func response(role, text string) string {
 func transcript(t *testing.T, lines ...string) string {
 	t.Helper()
 	var b strings.Builder
-	must(t, replay.WriteText(&b, replay.Load(t.Context(), session(t, metaLine+strings.Join(lines, "")), name)))
-	return strings.TrimPrefix(b.String(), "session     the-id\n")
+	must(t, replay.WriteText(&b, replay.Entries(replay.Load(t.Context(), session(t, metaLine+strings.Join(lines, "")), name)), replay.TextOptions{}))
+	text, _, ok := strings.Cut(b.String(), "\n== end: ")
+	if !ok {
+		t.Errorf("got %s", &b)
+	}
+	return strings.TrimPrefix(text, "session     the-id\n")
 }
 
 func TestNoMessageTwice(t *testing.T) {
 	t.Parallel()
 	g2Message := func(kind, text string) string {
-		return fmt.Sprintf(`{"timestamp":"t","ordinal":1,"type":"event_msg","payload":{"type":"item_completed","item":{"type":%q,"content":[{"type":"Text","text":%q}]}}}`, kind, text) + "\n"
+		return fmt.Sprintf(`{"timestamp":"t","ordinal":1,"type":"event_msg","payload":{"type":"item_completed","item":{"type":%[1]q,"content":[{"type":"Text","text":%[2]q}],"summary_text":[%[2]q]}}}`, kind, text) + "\n"
 	}
 	call := `{"timestamp":"t","type":"response_item","payload":{"type":"function_call","name":"f"}}` + "\n"
 	for title, c := range map[string]struct {
 		lines []string
-		want  string // headings and bodies
+		want  string // turns, kinds and texts
 	}{
-		"response first": {[]string{response("user", "a"), g1Message("user", "a")}, "user:a"},
+		"response first": {[]string{response("user", "a"), g1Message("user", "a")}, "1 user:a"},
 		"event first":    {[]string{g1Message("assistant", "a"), response("assistant", "a")}, "assistant:a"},
 		"said twice": {
 			[]string{response("user", "a"), g1Message("user", "a"), response("user", "a"), g1Message("user", "a")},
-			"user:a user:a",
+			"1 user:a user:a",
 		},
 		"of Codex, among the user's": {
 			[]string{response("user", "injected"), response("user", "a"), g1Message("user", "a"), response("user", "injected")},
-			"user:a",
+			"1 user:a",
 		},
 		"response items only": {
 			[]string{response("user", "a"), response("assistant", "b"), call, response("user", "c")},
-			"user:a assistant:b call 1: f: user:c",
+			"1 user:a assistant:b call 2 user:c",
 		},
 		"events of the user only": {
 			[]string{response("user", "a"), g1Message("user", "a"), response("assistant", "b"), response("user", "c"), g1Message("user", "c")},
-			"user:a assistant:b user:c",
+			"1 user:a assistant:b 2 user:c",
 		},
-		"events later": {[]string{response("user", "a"), response("assistant", "b"), g1Message("user", "c")}, "user:a assistant:b user:c"},
+		"events later": {[]string{response("user", "a"), response("assistant", "b"), g1Message("user", "c")}, "1 user:a assistant:b 2 user:c"},
 		"nothing said": {[]string{response("user", ""), g1Message("user", ""), g1Message("assistant", "b")}, "assistant:b"},
 		"paginated": {
 			[]string{
 				response("user", "a"), g2Message("UserMessage", "a"), g2Message("Reasoning", "x"),
 				g2Message("AgentMessage", "b"), response("assistant", "b"),
 			},
-			"user:a assistant:b",
+			"1 user:a reasoning:x assistant:b",
 		},
 		"wrappers": {
 			[]string{
 				response("user", "<environment_context>\n</environment_context>"), response("user", "# AGENTS.md instructions for /w"),
 				response("developer", "x"), g1Message("user", "<user_instructions>"), response("user", "<image name=x>"), response("user", "a"),
 			},
-			"user:a",
+			"1 user:a",
 		},
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
-			got := strings.NewReplacer(", t\n  ", ":", "\n  ", ":", "\n\n", " ", "\n", "").Replace(strings.TrimSpace(transcript(t, c.lines...)))
-			if c.want = strings.ReplaceAll(c.want, "f: ", "f "); got != c.want {
+			var got []string
+			for e, err := range entriesOf(t, metaLine+strings.Join(c.lines, "")) {
+				must(t, err)
+				switch e.Kind {
+				case replay.KindSession, replay.KindEnd, replay.KindTurnEnd:
+				case replay.KindTurn:
+					got = append(got, strconv.Itoa(e.Turn))
+				default:
+					got = append(got, strings.TrimSuffix(string(e.Kind)+":"+e.Text, ":"))
+				}
+			}
+			if got := strings.Join(got, " "); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
 		})
@@ -301,8 +316,10 @@ func TestNothingPassesForAHeading(t *testing.T) {
 	}
 	meta := strings.Replace(metaLine, "the-id", quoted, 1)
 	var b strings.Builder
-	must(t, replay.WriteText(&b, replay.Load(t.Context(), session(t, meta+strings.Join(lines, "\n")+"\n"), name)))
-	headings := []string{"session ", "model ", "user,", "model ", "call 1: ", "output", "output", "compaction", "turn aborted", "error"}
+	must(t, replay.WriteText(&b, replay.Entries(replay.Load(t.Context(), session(t, meta+strings.Join(lines, "\n")+"\n"), name)), replay.TextOptions{}))
+	headings := []string{
+		"session ", "model ", "== turn 1, ", "user,", "model ", "call 1: ", "output", "output", "compaction", "== turn 1 aborted: ", "error", "== end: ",
+	}
 	for line := range strings.SplitSeq(strings.TrimSpace(b.String()), "\n") {
 		if strings.Contains(line, "\x1b") || strings.ContainsAny(line, "\r\v\f\u0085\u2028") {
 			t.Errorf("%q has a control character", line)

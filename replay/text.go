@@ -2,53 +2,63 @@ package replay
 
 import (
 	"bufio"
-	"bytes"
-	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
-	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rollout-sync/rollout/codec"
 )
 
-// WriteText writes items as a transcript that people read: a header, then the
-// messages of the user and the assistant, tool calls and their output,
-// compactions and errors, in the order of the session. Headings begin in the
-// first column and everything from the session is indented by two spaces, so it
-// cannot pass for a heading; control characters and escape sequences are made
-// visible or dropped (see [Clean]), so it cannot do anything to a terminal
-// either. Lines are never wrapped.
-//
-// Codex writes a message for the model and again as an event for people, and
-// only the events tell what a person wrote from what Codex put there. So once a
-// session has events of the user, or of the assistant, these are shown, and until
-// then its response items, less those that begin as Codex's own do. Plain events
-// are shown as they come.
+// TextOptions are options of [WriteText].
+type TextOptions struct {
+	// Color marks headings by the colours of a terminal, which has to understand
+	// ECMA-48.
+	Color bool
+}
+
+// WriteText writes entries for a terminal: what the head says of the session, then
+// its turns. Headings begin in the first column and everything from the session is
+// indented by two spaces, so it cannot pass for a heading; control characters and
+// escape sequences are made visible or dropped (see [Clean]), so it cannot do
+// anything to a terminal either. Lines are never wrapped.
 //
 // Output of tools is cut: of more than 20 lines the middle ones are left out and
-// counted, and so is the rest of a line of more than 1,000 bytes. Memory is that
-// of an item.
+// counted, and so is the rest of a line of more than 1,000 bytes. Left out are
+// images, token counts within a turn, and what files were changed to. Memory is
+// that of an entry.
 //
-// An error is w's, or that of items, which then stand in w as far as they came.
-func WriteText(w io.Writer, items iter.Seq2[Item, error]) error {
-	t := text{w: bufio.NewWriter(w), calls: make(map[string]int)}
-	var failed error
-	for it, err := range items {
-		if err != nil {
-			failed = err
-			break
+// An error is w's, or that of entries, which then stand in w as far as they came.
+func WriteText(w io.Writer, entries iter.Seq2[Entry, error], o TextOptions) error {
+	t := textWriter{w: bufio.NewWriterSize(w, writeBuffer), color: o.Color}
+	return writeEntries(t.w, entries, t.entry)
+}
+
+// writeBuffer is how much is written at once.
+const writeBuffer = 64 << 10
+
+// writeEntries calls write for each entry. What it writes to w goes out whenever
+// there is nothing more for now.
+func writeEntries(w *bufio.Writer, entries iter.Seq2[Entry, error], write func(*Entry) error) error {
+	for e, err := range entries {
+		switch {
+		case err != nil:
+		case e.Kind == KindIdle:
+			err = w.Flush()
+		default:
+			err = write(&e)
 		}
-		if err := t.item(it); err != nil {
+		if err == nil {
+			_, err = w.Write(nil) // a failed write is sticky; this only stops early
+		}
+		if err != nil {
+			_ = w.Flush() // of what came before an error of entries
 			return err
 		}
 	}
-	t.release()
-	t.header()
-	return cmp.Or(t.w.Flush(), failed)
+	return w.Flush()
 }
 
 const (
@@ -56,428 +66,330 @@ const (
 	foldBytes = 1000
 )
 
-// text writes one transcript.
-type text struct {
-	w *bufio.Writer
-
-	meta   *meta  // the first one
-	model  string // of the last turn_context
-	headed bool
-	// early is what was written before the header, which waits for one more item:
-	// from Codex 0.50 to 0.118 the model comes behind the first message.
-	early bytes.Buffer
-
-	events [2]bool   // by role: messages come as events
-	held   []message // response items that an event may follow
-
-	calls map[string]int // numbers of calls without output, by id
-	call  int            // the last number
+type textWriter struct {
+	w     *bufio.Writer
+	color bool
+	begun bool // something was written
 }
 
-type role int
-
+// Styles of headings: parameters of ECMA-48's SGR.
 const (
-	user role = iota
-	assistant
+	styleTurn    = "1;36" // bold, cyan
+	styleSpeaker = "1"    // bold
+	stylePlain   = ""
+	styleDim     = "2"
+	styleBad     = "1;31" // bold, red
 )
 
-func (r role) String() string { return [...]string{"user", "assistant"}[r] }
-
-type message struct {
-	role role
-	time string
-	text string
-}
-
-type meta struct {
-	ID         string
-	Timestamp  string
-	Cwd        string
-	Originator string
-	CLIVersion string `json:"cli_version"`
-	ForkedFrom string `json:"forked_from_id"`
-	Provider   string `json:"model_provider"`
-	Git        struct {
-		Commit string `json:"commit_hash"`
-		Branch string `json:"branch"`
-	}
-}
-
-// decode decodes as much of a payload as has the expected types. What has not is
-// left zero: another version wrote it, and the rest is still worth showing.
-func decode[T any](payload json.RawMessage) (v T) {
-	_ = json.Unmarshal(payload, &v)
-	return v
-}
-
-// item writes one item. An error is w's.
-func (t *text) item(it Item) error {
-	if it.Err != nil {
-		t.block(fmt.Sprintf("line %d cannot be read: %v", it.Line, it.Err), "")
-		return nil
-	}
-	if t.early.Len() > 0 && it.Type != codec.TypeSessionMeta && it.Type != codec.TypeTurnContext {
-		t.header()
-	}
-	switch it.Type {
-	case codec.TypeSessionMeta:
-		if t.meta == nil {
-			m := decode[meta](it.Payload)
-			t.meta = &m
+// entry writes an entry. A failure is w's, which keeps it.
+func (t *textWriter) entry(e *Entry) error {
+	switch e.Kind {
+	case KindSession:
+		t.session(e.Session)
+	case KindTurn:
+		t.block(styleTurn, "== turn "+strconv.Itoa(e.Turn)+at(e.Time), "")
+	case KindUser, KindAssistant:
+		t.block(styleSpeaker, string(e.Kind)+at(e.Time), withImages(e.Text, e.Images))
+	case KindReasoning, KindCompaction:
+		t.block(styleDim, string(e.Kind), e.Text)
+	case KindSystem:
+		t.block(stylePlain, "system", e.Text)
+	case KindCall:
+		t.block(stylePlain, fmt.Sprintf("call %d: %s", e.Call.Number, oneLine(e.Call.Name)), e.Call.Input)
+		if len(e.Files) > 0 {
+			t.block(styleDim, fmt.Sprintf("files changed by call %d", e.Call.Number), filesText(e.Files))
 		}
-	case codec.TypeTurnContext:
-		t.turnContext(it)
-	case codec.TypeCompacted:
-		c := decode[struct{ Message string }](it.Payload)
-		t.block("compaction", c.Message)
-	case codec.TypeEventMsg:
-		t.event(it)
-	case codec.TypeResponseItem:
-		t.response(it)
-	case codec.TypeUserMessage, codec.TypeAssistantMessage, codec.TypeSystem, codec.TypeError, codec.TypeToolCall, codec.TypeToolResult:
-		t.plain(it)
-	}
-	// A failed write is sticky in a bufio.Writer; this only stops early.
-	_, err := t.w.Write(nil)
-	return err
-}
-
-func (t *text) turnContext(it Item) {
-	c := decode[struct{ Model string }](it.Payload)
-	if c.Model == "" || c.Model == t.model {
-		return
-	}
-	changed := t.model != "" || t.headed
-	t.model = c.Model
-	if changed {
-		t.block("model "+oneLine(c.Model), "")
-	}
-}
-
-// header writes the header and what had to wait for it.
-func (t *text) header() {
-	if t.headed {
-		return
-	}
-	t.headed = true
-	m := meta{ID: "unknown"}
-	if t.meta != nil {
-		m = *t.meta
-	}
-	for _, field := range [][2]string{
-		{"session", m.ID},
-		{"started", m.Timestamp},
-		{"cwd", m.Cwd},
-		{"git", strings.TrimSpace(m.Git.Branch + " " + m.Git.Commit)},
-		{"model", t.model},
-		{"provider", m.Provider},
-		{"written by", strings.TrimSpace(m.Originator + " " + m.CLIVersion)},
-		{"forked from", m.ForkedFrom},
-	} {
-		if field[1] != "" {
-			fmt.Fprintf(t.w, "%-12s%s\n", field[0], oneLine(field[1]))
+		if e.Result != nil {
+			t.result(e)
 		}
-	}
-	_, _ = t.early.WriteTo(t.w) // t.w keeps its error
-	t.early = bytes.Buffer{}
-}
-
-// block writes a heading and what belongs to it.
-func (t *text) block(heading, body string) {
-	t.release()
-	var w io.Writer = &t.early
-	if t.headed {
-		w = t.w
-	}
-	fmt.Fprintf(w, "\n%s\n", heading)
-	if body = strings.TrimRight(Clean(body), "\n"); body == "" {
-		return
-	}
-	for line := range strings.SplitSeq(body, "\n") {
-		if line != "" {
-			line = "  " + line
+	case KindOutput:
+		t.result(e)
+	case KindModel:
+		t.block(styleDim, "model "+oneLine(e.Model.String()), "")
+	case KindRollback:
+		t.block(styleDim, fmt.Sprintf("rolled back, turns: %d", e.Turns), "")
+	case KindNote:
+		t.block(styleDim, oneLine(e.Title), e.Text)
+	case KindError:
+		t.block(styleBad, strings.TrimSpace("error "+oneLine(e.Title)), e.Text)
+	case KindProblem:
+		t.block(styleBad, fmt.Sprintf("line %d cannot be read: %s", e.Line, oneLine(e.Text)), "")
+	case KindTurnEnd:
+		style := styleDim
+		if e.TurnEnd.Status == TurnAborted || e.TurnEnd.Status == TurnIncomplete {
+			style = styleBad
 		}
-		fmt.Fprintln(w, line)
-	}
-}
-
-// hold keeps a message that came as a response item until it is known that no
-// event of its role follows.
-func (t *text) hold(m message) {
-	if len(t.held) > 0 && t.held[0].role != m.role {
-		t.release()
-	}
-	if m.text != "" {
-		t.held = append(t.held, m)
-	}
-}
-
-// release writes the messages that were held.
-func (t *text) release() {
-	held := t.held
-	t.held = nil
-	for _, m := range held {
-		t.message(m)
-	}
-}
-
-func (t *text) message(m message) {
-	heading := m.role.String()
-	if m.time != "" {
-		heading += ", " + oneLine(m.time)
-	}
-	t.block(heading, m.text)
-}
-
-// eventMessage writes a message that came as an event.
-func (t *text) eventMessage(m message) {
-	if !t.events[m.role] {
-		t.events[m.role] = true
-		t.held = slices.DeleteFunc(t.held, func(h message) bool { return h.role == m.role })
-	}
-	if m.text != "" {
-		t.message(m)
-	}
-}
-
-func (t *text) event(it Item) {
-	e := decode[struct {
-		Type        string
-		Message     string
-		Images      []struct{}
-		LocalImages []struct{} `json:"local_images"`
-		Item        struct {
-			Type    string
-			Content []part
+		if s := e.turnEndText(); s != "" {
+			t.block(style, "== "+s, "")
 		}
-		NumTurns int `json:"num_turns"`
-		Reason   string
-		Error    struct{ Message string }
-	}](it.Payload)
-	switch e.Type {
-	case "user_message":
-		text := e.Message
-		if codec.Injected(text) {
-			return
-		}
-		if n := len(e.Images) + len(e.LocalImages); n > 0 {
-			text += strings.Repeat("\n[image]", n)
-		}
-		t.eventMessage(message{user, it.Timestamp, text})
-	case "agent_message":
-		t.eventMessage(message{assistant, it.Timestamp, e.Message})
-	case "item_completed":
-		switch e.Item.Type {
-		case "UserMessage":
-			t.eventMessage(message{user, it.Timestamp, contentText(e.Item.Content)})
-		case "AgentMessage":
-			t.eventMessage(message{assistant, it.Timestamp, contentText(e.Item.Content)})
-		}
-	case "error", "stream_error":
-		t.block("error", e.Message)
-	case "task_complete", "turn_complete":
-		if e.Error.Message != "" {
-			t.block("error", e.Error.Message)
-		}
-	case "turn_aborted":
-		t.block("turn aborted", e.Reason)
-	case "thread_rolled_back":
-		t.block(fmt.Sprintf("rolled back, turns: %d", e.NumTurns), "")
-	}
-}
-
-func (t *text) response(it Item) {
-	r := decode[responseItem](it.Payload)
-	switch r.Type {
-	case "message":
-		for _, role := range []role{user, assistant} {
-			if r.Role == role.String() && !t.events[role] {
-				t.hold(message{role, it.Timestamp, contentText(r.Content)})
-			}
-		}
-	case "function_call", "custom_tool_call", "local_shell_call", "web_search_call", "tool_search_call", "image_generation_call":
-		t.toolCall(r.CallID, cmp.Or(r.Name, strings.TrimSuffix(r.Type, "_call")), r.input())
-	case "function_call_output", "custom_tool_call_output", "tool_search_output":
-		text, exitCode := output(r.Output)
-		t.toolOutput(r.CallID, text, exitCode, false)
-	}
-}
-
-func (t *text) toolCall(id, name, input string) {
-	t.call++
-	if id != "" {
-		t.calls[id] = t.call
-	}
-	t.block(fmt.Sprintf("call %d: %s", t.call, oneLine(name)), input)
-}
-
-// toolOutput writes what the call with an id brought.
-func (t *text) toolOutput(id, output string, exitCode int, failed bool) {
-	heading := "output"
-	if n, ok := t.calls[id]; ok {
-		heading += " of call " + strconv.Itoa(n)
-		delete(t.calls, id)
-	}
-	switch {
-	case exitCode != 0:
-		heading += fmt.Sprintf(", exit code %d", exitCode)
-	case failed:
-		heading += ", failed"
-	}
-	t.block(heading, fold(Clean(output)))
-}
-
-// plain writes a plain event, whose item is an object or the text alone. There is
-// no second form of what it says.
-func (t *text) plain(it Item) {
-	var bare json.RawMessage
-	if !bytes.HasPrefix(it.Payload, []byte("{")) {
-		bare = it.Payload
-	}
-	payload, _ := it.Decode() // what fits of it
-	switch p := payload.(type) {
-	case *codec.PlainMessage:
-		body := cmp.Or(p.Text, p.Message, valueText(first(p.Content, bare)))
-		switch it.Type {
-		case codec.TypeUserMessage:
-			t.message(message{user, it.Timestamp, body})
-		case codec.TypeAssistantMessage:
-			t.message(message{assistant, it.Timestamp, body})
-		default:
-			t.block(strings.TrimSpace(it.Type+" "+oneLine(valueText(p.Code))), body)
-		}
-	case *codec.PlainToolCall:
-		call := responseItem{Arguments: first(p.Arguments, p.Input, bare)}
-		t.toolCall(cmp.Or(p.CallID, p.ID), cmp.Or(p.Name, "tool"), call.input())
-	case *codec.PlainToolResult:
-		text, exitCode := output(first(p.Output, p.Content, bare))
-		if p.ExitCode != nil {
-			exitCode = int(*p.ExitCode)
-		}
-		t.toolOutput(cmp.Or(p.CallID, p.ID), text, exitCode, p.IsError)
-	}
-}
-
-// first returns the first value that is there.
-func first(values ...json.RawMessage) json.RawMessage {
-	for _, v := range values {
-		if len(v) > 0 && string(v) != "null" {
-			return v
-		}
+	case KindEnd:
+		t.block(styleTurn, "== end: "+e.Totals.String(), "")
 	}
 	return nil
 }
 
-// responseItem has the members of all kinds of response items that are shown.
-type responseItem struct {
-	Type    string
-	Role    string
-	Content []part
-
-	Name          string
-	CallID        string `json:"call_id"`
-	Arguments     json.RawMessage
-	Input         string
-	RevisedPrompt string `json:"revised_prompt"`
-	Action        struct {
-		Command []string
-		Query   string
+func (t *textWriter) session(s *Session) {
+	for _, field := range s.facts() {
+		fmt.Fprintf(t.w, "%s%s\n", t.styled(styleDim, fmt.Sprintf("%-12s", field[0])), oneLine(field[1]))
 	}
-	Output json.RawMessage
+	t.begun = true
 }
 
-// input returns what a tool was called with: of a shell the command, else the
-// arguments.
-func (r *responseItem) input() string {
-	switch {
-	case r.Input != "":
-		return r.Input
-	case len(r.Action.Command) > 0:
-		return commandLine(r.Action.Command)
-	case r.Action.Query != "":
-		return r.Action.Query
-	case r.RevisedPrompt != "":
-		return r.RevisedPrompt
+func (t *textWriter) result(e *Entry) {
+	heading, style := "output", styleDim
+	if e.Call.Number > 0 {
+		heading += " of call " + strconv.Itoa(e.Call.Number)
 	}
-	arguments := string(r.Arguments)
-	_ = json.Unmarshal(r.Arguments, &arguments) // JSON within a string, or no string
-	var shell struct {
-		Cmd     string
-		Command []string
+	if e.Result.Failed {
+		style = styleBad
 	}
-	_ = json.Unmarshal([]byte(arguments), &shell)
-	switch {
-	case shell.Cmd != "":
-		return shell.Cmd
-	case len(shell.Command) > 0:
-		return commandLine(shell.Command)
+	for _, s := range e.Result.facts() {
+		heading += ", " + s
 	}
-	return arguments
+	t.block(style, heading, withImages(fold(e.Result.Output), e.Result.Images))
 }
 
-// commandLine writes a command as one would type it, nearly.
-func commandLine(command []string) string {
-	if len(command) == 3 && strings.HasSuffix(command[0], "sh") && (command[1] == "-lc" || command[1] == "-c") {
-		return command[2] // of bash, zsh or sh
+func (t *textWriter) styled(style, s string) string {
+	if !t.color || style == "" {
+		return s
 	}
-	words := slices.Clone(command)
-	for i, w := range words {
-		if w == "" || strings.ContainsAny(w, " \t\n\"'\\$`&|;<>()*?#~") {
-			words[i] = strconv.Quote(w)
+	return "\x1b[" + style + "m" + s + "\x1b[m"
+}
+
+// block writes a heading and what belongs to it.
+func (t *textWriter) block(style, heading, body string) {
+	if t.begun {
+		_ = t.w.WriteByte('\n') // t.w keeps its error
+	}
+	t.begun = true
+	fmt.Fprintln(t.w, t.styled(style, heading))
+	if body = strings.TrimRight(body, "\r\n"); body == "" {
+		return
+	}
+	for line := range cleanLines(body) {
+		if line != "" {
+			_, _ = t.w.WriteString("  ")
 		}
+		_, _ = t.w.WriteString(line)
+		_ = t.w.WriteByte('\n')
 	}
-	return strings.Join(words, " ")
 }
 
-// valueText returns what a value says: a string, or parts like those of a message.
-// Of another value it is the JSON.
-func valueText(v json.RawMessage) string {
-	var text string
-	var content []part
-	switch {
-	case json.Unmarshal(v, &text) == nil:
+// at returns a timestamp for the end of a heading.
+func at(timestamp string) string {
+	if timestamp == "" {
+		return ""
+	}
+	return ", " + oneLine(timestamp)
+}
+
+// withImages returns a text and below it a line for each image.
+func withImages(text string, images []Image) string {
+	if len(images) == 0 {
 		return text
-	case json.Unmarshal(v, &content) == nil:
-		return contentText(content)
 	}
-	return string(v)
+	var b strings.Builder
+	if text = strings.TrimRight(text, "\n"); text != "" {
+		b.WriteString(text + "\n")
+	}
+	for _, im := range images {
+		b.WriteString(im.placeholder() + "\n")
+	}
+	return b.String()
 }
 
-// output returns what a tool answered. In a string Codex before 0.98 has an object.
-func output(v json.RawMessage) (text string, exitCode int) {
-	text = valueText(v)
-	if !bytes.HasPrefix(v, []byte(`"`)) {
-		return text, 0
+// placeholder stands for an image that is not shown.
+func (im Image) placeholder() string {
+	if im.Path == "" {
+		return "[image]"
 	}
-	var shell struct {
-		Output   *string
-		Metadata struct {
-			ExitCode int `json:"exit_code"`
+	return "[image " + im.Path + "]"
+}
+
+// What the formats for people say in the same words.
+
+// facts returns names and values for the head of a transcript.
+func (s *Session) facts() (facts [][2]string) {
+	var git, base string
+	if s.Git != nil {
+		git = strings.TrimSpace(s.Git.Branch + " " + s.Git.Commit)
+		if s.Git.Origin != "" {
+			git += " of " + s.Git.Origin
 		}
 	}
-	if json.Unmarshal([]byte(text), &shell) == nil && shell.Output != nil {
-		return *shell.Output, shell.Metadata.ExitCode
+	if s.Base != nil {
+		base = fmt.Sprintf("%s, up to item %d, which are not shown here", s.Base.Rollout, s.Base.Ordinal)
 	}
-	return text, 0
+	id := s.ID
+	if id == "" {
+		id = "unknown"
+	}
+	for _, f := range [][2]string{
+		{"session", id},
+		{"started", s.Started},
+		{"cwd", s.Cwd},
+		{"git", git},
+		{"model", s.Model.String()},
+		{"provider", s.Provider},
+		{"written by", strings.TrimSpace(s.Originator + " " + s.CLIVersion)},
+		{"forked from", s.ForkedFrom},
+		{"parent", s.ParentID},
+		{"begins with", base},
+	} {
+		if f[1] != "" {
+			facts = append(facts, f)
+		}
+	}
+	return facts
 }
 
-// A part is a part of a message: its Type ends in "text", "image" or "audio".
-type part struct{ Type, Text string }
+// String returns the name, and the effort if it is known.
+func (m *Model) String() string {
+	if m == nil {
+		return ""
+	}
+	return strings.TrimSpace(m.Name + " " + m.Effort)
+}
 
-// contentText returns the text of parts, one below the other, without those that
-// Codex added.
-func contentText(parts []part) string {
-	var texts []string
-	for _, p := range parts {
+// facts returns what is worth saying of a result beside its output.
+func (r *Result) facts() (facts []string) {
+	switch {
+	case r.ExitCode != nil && *r.ExitCode != 0:
+		facts = append(facts, fmt.Sprintf("exit code %d", *r.ExitCode))
+	case r.Failed:
+		facts = append(facts, "failed")
+	}
+	if r.DurationMS > 0 {
+		facts = append(facts, durationText(r.DurationMS))
+	}
+	return facts
+}
+
+// turnEndText says how a turn ended, "" if there is nothing to say.
+func (e *Entry) turnEndText() string {
+	end, what := e.TurnEnd, "turn"
+	if e.Turn > 0 {
+		what += " " + strconv.Itoa(e.Turn)
+	}
+	if end.Status != "" {
+		what += " " + end.Status
+	}
+	var facts []string
+	if end.Reason != "" {
+		facts = append(facts, oneLine(end.Reason))
+	}
+	if end.DurationMS > 0 {
+		facts = append(facts, durationText(end.DurationMS))
+	}
+	if end.Tokens != nil {
+		facts = append(facts, tokensText(end.Tokens))
+	}
+	switch {
+	case len(facts) > 0:
+		return what + ": " + strings.Join(facts, ", ")
+	case end.Status == "":
+		return ""
+	}
+	return what
+}
+
+// String says it in a line.
+func (t *Totals) String() string {
+	facts := []string{count(t.Turns, "turn"), count(t.Calls, "call")}
+	if t.ActiveMS > 0 {
+		facts = append(facts, durationText(t.ActiveMS)+" active")
+	}
+	if t.Tokens != nil {
+		facts = append(facts, tokensText(t.Tokens))
+	}
+	if t.Problems > 0 {
+		facts = append(facts, count(t.Problems, "problem"))
+	}
+	return strings.Join(facts, ", ")
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return thousands(int64(n)) + " " + what
+}
+
+func tokensText(u *codec.TokenUsage) string {
+	return thousands(u.Input) + " tokens in, " + thousands(u.Output) + " out"
+}
+
+// thousands writes a number with commas.
+func thousands(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	first := 0
+	if n < 0 {
+		first = 1
+	}
+	for i := len(s) - 3; i > first; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// durationText writes a duration to two or three digits.
+func durationText(ms int64) string {
+	switch d := time.Duration(ms) * time.Millisecond; {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", ms)
+	case d < time.Minute:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %d s", ms/60_000, ms/1000%60)
+	default:
+		return fmt.Sprintf("%d h %d min", ms/3_600_000, ms/60_000%60)
+	}
+}
+
+func filesText(files []File) string {
+	var b strings.Builder
+	for i := range files {
+		b.WriteString(files[i].summary() + "\n")
+	}
+	return b.String()
+}
+
+// summary says in a line what was done to a file.
+func (f *File) summary() string {
+	s := oneLine(f.Change) + " " + oneLine(f.Path)
+	if f.MoveTo != "" {
+		s += " → " + oneLine(f.MoveTo)
+	}
+	added, removed := f.counts()
+	if added > 0 {
+		s += fmt.Sprintf(" +%d", added)
+	}
+	if removed > 0 {
+		s += fmt.Sprintf(" −%d", removed)
+	}
+	return s
+}
+
+// counts returns how many lines a change adds and removes.
+func (f *File) counts() (added, removed int) {
+	lines := strings.Count(f.Diff, "\n")
+	if f.Diff != "" && !strings.HasSuffix(f.Diff, "\n") {
+		lines++
+	}
+	switch f.Change {
+	case "add":
+		return lines, 0
+	case "delete":
+		return 0, lines
+	}
+	for line := range strings.Lines(f.Diff) {
 		switch {
-		case strings.HasSuffix(p.Type, "image"):
-			texts = append(texts, "[image]")
-		case strings.HasSuffix(p.Type, "audio"):
-			texts = append(texts, "[audio]")
-		case strings.TrimSpace(p.Text) == "" || codec.Injected(p.Text):
-		default:
-			texts = append(texts, p.Text)
+		case strings.HasPrefix(line, "+++ "), strings.HasPrefix(line, "--- "):
+		case line[0] == '+':
+			added++
+		case line[0] == '-':
+			removed++
 		}
 	}
-	return strings.Join(texts, "\n")
+	return added, removed
 }

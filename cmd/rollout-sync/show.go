@@ -17,31 +17,72 @@ import (
 	"github.com/rollout-sync/rollout/store"
 )
 
+// showFlags are the flags of show.
+type showFlags struct {
+	format, where  string
+	redact, follow bool
+}
+
 func (a *app) showCommand() *cobra.Command {
-	var format, where string
+	var flags showFlags
 	cmd := &cobra.Command{
 		Use:   "show ID",
 		Short: "Print a session, from the home or else from the mirror",
 		Long: `Show prints a session as a transcript. An ID may be the beginning of one if no
 other begins so, or a session's name.
 
-With --format jsonl it prints the rollout's own bytes, unchanged.`,
+The formats:
+
+  text      for a terminal: turns, messages, calls and their results; long output
+            of tools is folded. In colours on a terminal, unless NO_COLOR is set
+  markdown  the same to paste or publish; nothing in it can break its structure
+  html      one page that stands alone, for any browser, phones too: complete, with
+            images, output folded away, and nothing in it loads or runs anything
+  json      for programs: one object for each thing, complete, a line each
+            (docs/format.md, section 5)
+  jsonl     the rollout's own bytes, unchanged
+
+--redact masks what looks like a key, a token or a password in a URL, in the
+shapes that it knows. It is a help and no promise: read what you publish. It does
+not apply to jsonl, whose bytes are the session itself.
+
+--follow goes on with what a running session appends, until it is interrupted. It
+follows a session in the home, also when Codex archives or compresses it, and
+ends when it is gone or was rewritten.`,
 		Example: `  rollout-sync show 0198b1aa | less
-  rollout-sync show "fix the build" --format jsonl | jq -c .type`,
+  rollout-sync show "fix the build" --format html --redact > build.html
+  rollout-sync show 0198b1aa --follow
+  rollout-sync show 0198b1aa --format json | jq -r 'select(.kind == "call").call.input'
+  rollout-sync show 0198b1aa --format jsonl | jq -c .type`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.show(cmd, args[0], format, where) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.show(cmd.Context(), args[0], flags) },
 	}
-	cmd.Flags().StringVar(&format, "format", "text", "how: `text` or jsonl")
-	cmd.Flags().StringVar(&where, "where", "any", "from this `place`: local, mirror or any")
+	f := cmd.Flags()
+	f.StringVar(&flags.format, "format", "text", "how: `text`, markdown, html, json or jsonl")
+	f.StringVar(&flags.where, "where", "any", "from this `place`: local, mirror or any")
+	f.BoolVar(&flags.redact, "redact", false, "mask what looks like a secret")
+	f.BoolVar(&flags.follow, "follow", false, "go on with what is appended")
 	return cmd
 }
 
-func (a *app) show(cmd *cobra.Command, id, format, where string) error {
-	ctx := cmd.Context()
-	if format != "text" && format != "jsonl" {
-		return usagef("--format %q: is none of text and jsonl", format)
+func (a *app) show(ctx context.Context, id string, flags showFlags) error {
+	write := map[string]func(io.Writer, iter.Seq2[replay.Entry, error]) error{
+		"text": func(w io.Writer, entries iter.Seq2[replay.Entry, error]) error {
+			return replay.WriteText(w, entries, replay.TextOptions{Color: colored(w)})
+		},
+		"markdown": replay.WriteMarkdown,
+		"html":     replay.WriteHTML,
+		"json":     replay.WriteJSON,
+	}[flags.format]
+	switch {
+	case write == nil && flags.format != "jsonl":
+		return usagef("--format %q: is none of text, markdown, html, json and jsonl", flags.format)
+	case write == nil && flags.redact:
+		return usagef("--redact: --format jsonl prints the bytes as they are")
+	case flags.follow && (write == nil || flags.format == "html"):
+		return usagef("--follow: not with --format %s; text, markdown and json can be followed", flags.format)
 	}
-	p, err := a.openPlaces(ctx, where)
+	p, err := a.openPlaces(ctx, flags.where)
 	if err != nil {
 		return err
 	}
@@ -54,10 +95,21 @@ func (a *app) show(cmd *cobra.Command, id, format, where string) error {
 	if err != nil {
 		return err
 	}
-	if format == "jsonl" {
+	if write == nil {
 		return a.showBytes(ctx, src, name)
 	}
-	return replay.WriteText(a.out, a.reportBad(name, replay.Load(ctx, src, name)))
+	items := replay.Load(ctx, src, name)
+	if flags.follow {
+		if it.Where == listing.Mirror {
+			return usagef("--follow: the session %s is only in the mirror, where nothing is appended", it.ID)
+		}
+		items = replay.Follow(ctx, src, name)
+	}
+	entries := replay.Entries(a.reportBad(name, items))
+	if flags.redact {
+		entries = replay.Redact(entries)
+	}
+	return write(a.out, entries)
 }
 
 // reportBad tells of the lines of a session that are no items.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 
 	"golang.org/x/term"
@@ -29,13 +30,21 @@ func size(n int64) string {
 	return fmt.Sprintf("%.1f %ciB", v, "KMGTPE"[prefix])
 }
 
-// width returns the width of the terminal that w is, 0 if it is none.
-func width(w io.Writer) int {
+// terminal returns the terminal that w is, nil if it is none.
+func terminal(w io.Writer) *os.File {
 	if o, ok := w.(*output); ok {
 		w = o.Writer
 	}
-	f, ok := w.(*os.File)
-	if !ok {
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return f
+	}
+	return nil
+}
+
+// width returns the width of the terminal that w is, 0 if it is none.
+func width(w io.Writer) int {
+	f := terminal(w)
+	if f == nil {
 		return 0
 	}
 	n, _, err := term.GetSize(int(f.Fd()))
@@ -43,4 +52,11 @@ func width(w io.Writer) int {
 		return 0
 	}
 	return n
+}
+
+// colored tells whether w is a terminal that is to have colours (no-color.org). On
+// Windows it is one that surely understands them.
+func colored(w io.Writer) bool {
+	return terminal(w) != nil && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" &&
+		(runtime.GOOS != "windows" || os.Getenv("WT_SESSION") != "")
 }

@@ -7,6 +7,7 @@ const (
 	memfs     = "store/memfs"
 	blob      = "store/blob"
 	dirblob   = "store/blob/dirblob"
+	replay    = "replay"
 )
 
 // Each mutation takes one thing away. Those that leave a variable unused use it up.
@@ -358,5 +359,55 @@ var mutations = []mutation{
 	{
 		"listing/find.go", "the look at the days after a paginated session's own",
 		"if err != nil || found && mode != codec.HistoryPaginated {", "if _ = mode; err != nil || found {", "listing", "TestFind",
+	},
+
+	// Transcripts.
+	{
+		replay + "/html.go", "the escaping of what a session says",
+		"htmlEscaper.WriteString(h.w, Clean(line))", "h.w.WriteString(Clean(line))", replay, "TestHTMLIsInert",
+	},
+	{
+		replay + "/html.go", "the kinds of images that are shown",
+		`|| kind != "png" && kind != "jpeg" && kind != "gif" && kind != "webp" {`, `|| kind == "" {`, replay, "TestHTMLIsInert",
+	},
+	{
+		replay + "/html.go", "the policy against what a page might load",
+		"default-src 'none'; ", "", replay, "TestHTMLPolicy",
+	},
+	{
+		replay + "/markdown.go", "the escape of HTML in a message",
+		"case '<', '[', ']', '&':", "case '[', ']', '&':", replay, "TestMarkdownKeepsItsStructure",
+	},
+	{
+		replay + "/markdown.go", "the escape of headings in a message",
+		`strings.IndexByte(" \t>", body[i-1]) >= 0 {`, "false {", replay, "TestMarkdownKeepsItsStructure",
+	},
+	{
+		replay + "/markdown.go", "the length of a fence",
+		`strings.Repeat("` + "`" + `", longest+1)`, `strings.Repeat("` + "`" + `", min(longest+1, 3))`, replay, "TestMarkdownKeepsItsStructure",
+	},
+	{
+		replay + "/clean.go", "the look for characters that turn text around",
+		"unicode.Is(unicode.Bidi_Control, r) ||", "", replay, "TestClean",
+	},
+	{
+		replay + "/json.go", "the escape of control characters in JSON",
+		"r != utf8.RuneError && isHarmful(r)", "false && isHarmful(r)", replay, "TestGolden",
+	},
+	{
+		replay + "/redact.go", "the mask",
+		`s = r.shape.ReplaceAllString(s, "${1}[redacted: "+r.what+"]${2}")`, "_ = r.what", replay, "TestRedactText",
+	},
+	{
+		replay + "/entry.go", "the redaction of a change of a file",
+		"f(&e.Files[i].Diff)", "", replay, "TestRedactReachesEverything",
+	},
+	{
+		replay + "/waiting.go", "the limit of what waits for a result",
+		"(len(q.waiting) > maxWaitingEntries || q.size > maxWaitingBytes)", "false", replay, "TestEntriesWaitingIsBounded",
+	},
+	{
+		replay + "/follow.go", "the compare with what was read before",
+		"!bytes.Equal(was[:n], f.tail)", "false && bytes.Equal(was[:n], f.tail)", replay, "TestFollow",
 	},
 }
