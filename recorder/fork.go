@@ -2,7 +2,6 @@ package recorder
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -110,69 +109,22 @@ func eachLine(ctx context.Context, f store.File, end int64, do func(codec.Line) 
 // endOfTurn returns the offset at which turn n ends: where the next one begins, or
 // -1 if none does.
 func endOfTurn(ctx context.Context, f store.File, n int) (int64, error) {
-	var t turns
+	var t codec.Turns
 	err := eachLine(ctx, f, -1, func(line codec.Line) error {
 		if it, err := codec.DecodeItem(line.Bytes); err == nil {
-			t.add(it, line.Offset)
+			t.Add(it, line.Offset)
 		}
 		return nil
 	})
 	switch {
 	case err != nil:
 		return 0, err
-	case n > len(t.starts):
-		return 0, fmt.Errorf("it has %d turns and not %d", len(t.starts), n)
-	case n == len(t.starts):
+	case n > len(t.Starts):
+		return 0, fmt.Errorf("it has %d turns and not %d", len(t.Starts), n)
+	case n == len(t.Starts):
 		return -1, nil
 	}
-	return t.starts[n], nil
-}
-
-// turns finds where the turns of a session begin. Codex says so from 0.118 on, with
-// task_started; before, a turn begins with what is sent to the model before it is
-// shown as a user_message: the turn_context and the messages of a user. In a
-// paginated session a user_message is a completed item.
-type turns struct {
-	starts  []int64 // of the turns that were not rolled back
-	opening bool    // the last items may belong to the turn that comes
-	at      int64   // where they begin
-	tasks   bool    // there are task_started
-	open    bool    // of which the last has no user_message yet
-}
-
-func (t *turns) add(it codec.Item, off int64) {
-	var p struct {
-		Type, Role string
-		Item       struct{ Type string }
-		Turns      int `json:"num_turns"`
-	}
-	if it.Type == codec.TypeEventMsg || it.Type == codec.TypeResponseItem {
-		_ = json.Unmarshal(it.Payload, &p) // what does not fit is of no type
-	}
-	switch {
-	case it.Type == codec.TypeEventMsg && (p.Type == "task_started" || p.Type == "turn_started"):
-		t.tasks, t.open, t.opening, t.at = true, true, true, off
-	case it.Type == codec.TypeEventMsg && (p.Type == "user_message" || p.Type == "item_completed" && p.Item.Type == "UserMessage"):
-		// Within a task it may also be a word in between.
-		if !t.tasks || t.open {
-			if !t.opening {
-				t.at = off
-			}
-			t.starts = append(t.starts, t.at)
-		}
-		t.open, t.opening = false, false
-	case it.Type == codec.TypeEventMsg && p.Type == "thread_rolled_back":
-		t.starts = t.starts[:max(0, len(t.starts)-max(0, p.Turns))]
-		t.opening = false
-	case t.tasks && t.open:
-		// Everything behind a task_started is of its turn.
-	case it.Type == codec.TypeTurnContext, it.Type == codec.TypeResponseItem && p.Type == "message" && p.Role != "assistant":
-		if !t.opening {
-			t.opening, t.at = true, off
-		}
-	default:
-		t.opening = false
-	}
+	return t.Starts[n], nil
 }
 
 // discard gives up a session that New began, and what is written of it, if the
