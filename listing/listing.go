@@ -217,3 +217,18 @@ func All(ctx context.Context, places []Place, q Query) iter.Seq2[Item, error] {
 		}
 	}
 }
+
+// Rollout returns the rollout with this id: the last UUID in its file's name, of
+// which a session that was reverted has several. If it is in no place it is
+// fs.ErrNotExist.
+func Rollout(ctx context.Context, places []Place, id string) (Item, error) {
+	for it, err := range All(ctx, places, Query{ID: id}) {
+		if err != nil {
+			return Item{}, err
+		}
+		if it.RolloutID.String() == id {
+			return it, nil
+		}
+	}
+	return Item{}, store.Wrap("find", id, fs.ErrNotExist)
+}

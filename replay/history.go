@@ -2,9 +2,11 @@ package replay
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -15,6 +17,7 @@ import (
 
 // A history is what the model has been told, as Codex keeps it in memory.
 type history struct {
+	rules    rules
 	entries  []entry
 	truncate Truncation
 }
@@ -31,12 +34,13 @@ type entry struct {
 	// context tells that Codex put it there to tell of a turn's circumstances.
 	context bool
 	answer  bool // a message of the model
-	// said is what a person says in it.
-	said string
+	// isMessage tells that it is a message of a person, and said is the text of that.
+	isMessage bool
+	said      string
 }
 
-// newEntry returns the entry of a response item; false if the model is sent none.
-func newEntry(raw json.RawMessage) (entry, bool) {
+// entry returns the entry of a response item; false if the model is sent none.
+func (r rules) entry(raw json.RawMessage) (entry, bool) {
 	v, err := codec.DecodeResponseItem(raw)
 	if err != nil {
 		return entry{}, false // Codex skips it
@@ -50,8 +54,10 @@ func newEntry(raw json.RawMessage) (entry, bool) {
 		case "user":
 			e.context = anyPart(v.Content, isUserContext)
 			e.turn = !e.context
-			if e.turn {
-				e.said = saidIn(v.Content)
+			if e.isMessage = e.turn; e.isMessage {
+				e.said, e.id = saidIn(v.Content), v.ID
+				e.context = r.summaryIsContext && strings.HasPrefix(e.said, summaryPrefix)
+				e.turn = !e.context
 			}
 		case "assistant":
 			e.answer = true
@@ -84,16 +90,29 @@ func newEntry(raw json.RawMessage) (entry, bool) {
 	return e, true
 }
 
+// isCut tells whether it has an output that may be too long for the model.
+func (e entry) isCut() bool {
+	return e.kind == "function_call_output" || e.kind == "custom_tool_call_output"
+}
+
 // record adds a response item.
 func (h *history) record(raw json.RawMessage) {
-	e, ok := newEntry(raw)
+	e, ok := h.rules.entry(raw)
 	if !ok {
 		return
 	}
-	if e.kind == "function_call_output" || e.kind == "custom_tool_call_output" {
+	if e.isCut() {
 		e.raw = h.truncate.output(e.raw)
 	}
-	e.raw = sent(e.raw)
+	h.add(e)
+}
+
+// add adds an entry whose item is a part of something, as a copy.
+func (h *history) add(e entry) {
+	if !h.rules.sendsIDs {
+		e.id = ""
+	}
+	e.raw = h.rules.sent(e.raw)
 	h.entries = append(h.entries, e)
 }
 
@@ -101,50 +120,52 @@ func (h *history) record(raw json.RawMessage) {
 func (h *history) replace(items []json.RawMessage) {
 	h.entries = make([]entry, 0, len(items))
 	for _, raw := range items {
-		if e, ok := newEntry(raw); ok {
-			e.raw = sent(raw)
+		if e, ok := h.rules.entry(raw); ok {
+			h.add(e)
+		}
+	}
+}
+
+// compact does what a compaction without its outcome did: what the user said stays,
+// the newest of it, and the summary.
+func (h *history) compact(summary string) {
+	budget := compactTokens
+	var said []userMessage
+	for i := len(h.entries) - 1; i >= 0 && budget > 0; i-- {
+		e := h.entries[i]
+		if !e.isMessage || strings.HasPrefix(e.said, summaryPrefix) {
+			continue
+		}
+		m := userMessage{Type: "message", Role: "user"}
+		if h.rules.keepsSaid {
+			m.ID = e.id
+		}
+		if n := tokens(e.said); n <= budget {
+			m.Content = []inputText{{"input_text", e.said}}
+			budget -= n
+		} else {
+			before, mark, after := Truncation{"tokens", budget}.split(e.said)
+			m.Content = []inputText{{"input_text", before + mark + after}}
+			if h.rules.keepsSaid {
+				m.Content = []inputText{{"input_text", before}, {"input_text", mark}, {"input_text", after}}
+			}
+			budget = 0
+		}
+		said = append(said, m)
+	}
+	slices.Reverse(said)
+	said = append(said, userMessage{Type: "message", Role: "user", Content: []inputText{{"input_text", cmp.Or(summary, "(no summary available)")}}})
+	h.entries = make([]entry, 0, len(said))
+	for _, m := range said {
+		if e, ok := h.rules.entry(marshal(m)); ok {
 			h.entries = append(h.entries, e)
 		}
 	}
 }
 
-// compact does what a compaction without a replacement did: what the user said
-// stays, the newest of it, and the summary.
-func (h *history) compact(summary string) {
-	budget := compactTokens
-	var said []string
-	for i := len(h.entries) - 1; i >= 0 && budget > 0; i-- {
-		e := h.entries[i]
-		if !e.turn || strings.HasPrefix(e.said, summaryPrefix) || e.kind != "" {
-			continue
-		}
-		text := e.said
-		if tokens(text) > budget {
-			text = Truncation{Mode: "tokens", Limit: budget}.text(text)
-			budget = 0
-		}
-		budget -= min(budget, tokens(text))
-		said = append(said, text)
-	}
-	if summary == "" {
-		summary = "(no summary available)"
-	}
-	h.entries = h.entries[:0:0]
-	for i := len(said) - 1; i >= 0; i-- {
-		h.say(said[i])
-	}
-	h.say(summary)
-}
-
-func (h *history) say(text string) {
-	raw := marshal(userMessage{"message", "user", []inputText{{"input_text", text}}})
-	if e, ok := newEntry(raw); ok {
-		h.entries = append(h.entries, e)
-	}
-}
-
 type userMessage struct {
 	Type    string      `json:"type"`
+	ID      string      `json:"id,omitempty"`
 	Role    string      `json:"role"`
 	Content []inputText `json:"content"`
 }
@@ -186,6 +207,13 @@ func (h *history) rollBack(n int64) {
 // every output a call, a call without one is answered, and an output without one
 // left out.
 func (h *history) items() []json.RawMessage {
+	if h.rules.cutsTwice {
+		for i, e := range h.entries {
+			if e.isCut() {
+				h.entries[i].raw = h.truncate.output(e.raw)
+			}
+		}
+	}
 	calls, outputs := make(map[string]bool), make(map[string]bool)
 	for _, e := range h.entries {
 		switch e.kind {
@@ -249,12 +277,12 @@ func aborted(kind string, call entry) json.RawMessage {
 var abortedSpace = uuid.MustParse("90d38d3e-6a5b-4d52-bfe2-2f1e634bfac4")
 
 // sent returns a copy of an item as it is sent to a provider that is not OpenAI's.
-func sent(raw json.RawMessage) json.RawMessage {
-	if !bytes.Contains(raw, []byte(passthrough)) {
+func (r rules) sent(raw json.RawMessage) json.RawMessage {
+	if r.sendsIDs && !bytes.Contains(raw, []byte(passthrough)) {
 		return bytes.Clone(raw)
 	}
 	return edit(raw, func(key string, value json.RawMessage) json.RawMessage {
-		if key == passthrough {
+		if key == passthrough || key == "id" && !r.sendsIDs {
 			return nil
 		}
 		return value
@@ -435,12 +463,18 @@ func (t Truncation) parts(parts []json.RawMessage) json.RawMessage {
 
 // text takes the middle out of a text that is too long.
 func (t Truncation) text(s string) string {
-	limit, unit := t.Limit, "chars"
+	before, mark, after := t.split(s)
+	return before + mark + after
+}
+
+// split returns what is left of a text, and a mark of what is not, if it is too long.
+func (t Truncation) split(s string) (before, mark, after string) {
+	limit := t.Limit
 	if t.Mode == "tokens" {
-		limit, unit = 4*t.Limit, "tokens"
+		limit *= 4
 	}
 	if len(s) <= limit {
-		return s
+		return s, "", ""
 	}
 	left, right := limit/2, len(s)-(limit-limit/2)
 	for left > 0 && !utf8.RuneStart(s[left]) {
@@ -449,11 +483,11 @@ func (t Truncation) text(s string) string {
 	for right < len(s) && !utf8.RuneStart(s[right]) {
 		right++
 	}
-	removed := utf8.RuneCountInString(s[left:right])
+	mark = fmt.Sprintf("…%d chars truncated…", utf8.RuneCountInString(s[left:right]))
 	if t.Mode == "tokens" {
-		removed = (len(s) - limit + 3) / 4
+		mark = fmt.Sprintf("…%d tokens truncated…", (len(s)-limit+3)/4)
 	}
-	return fmt.Sprintf("%s…%d %s truncated…%s", s[:left], removed, unit, s[right:])
+	return s[:left], mark, s[right:]
 }
 
 // tokens is about how many tokens a text has.

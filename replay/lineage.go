@@ -156,8 +156,8 @@ func (l *lineage) cut(at place) error {
 
 // A place is an offset in a stretch.
 type place struct {
-	stretch   int
-	offset int64
+	stretch int
+	offset  int64
 }
 
 // A placed is a record and its place.

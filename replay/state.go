@@ -49,6 +49,9 @@ type Options struct {
 	At Point
 	// Find finds what the session begins with by reference. Nil finds nothing.
 	Find Finder
+	// Version is that of the Codex which goes on, such as "0.118.0"; "" is the newest
+	// known here, 0.169.0. They differ in a few things: see docs/replay.md.
+	Version string
 	// Truncation is that of the model which goes on. Without it the last
 	// turn_context's counts, which has one in Codex 0.50 to 0.98; and else nothing
 	// is cut.
@@ -115,7 +118,8 @@ func Reconstruct(ctx context.Context, src store.Source, name string, o *Options)
 	if err := l.cutAt(ctx, o.At); err != nil {
 		return nil, store.Wrap("replay", name, err)
 	}
-	w, err := l.walk(ctx)
+	h := history{rules: rulesOf(o.Version), truncate: o.Truncation}
+	w, err := l.walk(ctx, h.rules)
 	if err != nil {
 		return nil, err
 	}
@@ -128,11 +132,10 @@ func Reconstruct(ctx context.Context, src store.Source, name string, o *Options)
 			s.Context = v.(*codec.TurnContext)
 		}
 	}
-	h := history{truncate: o.Truncation}
 	if h.truncate == (Truncation{}) && s.Context != nil {
 		_ = json.Unmarshal(s.Context.TruncationPolicy, &h.truncate) // none is none
 	}
-	if err := s.replay(ctx, l, w.start(), &h); err != nil {
+	if err := s.replay(ctx, l, w, &h); err != nil {
 		return nil, err
 	}
 	s.Items = h.items()
@@ -145,9 +148,13 @@ func Reconstruct(ctx context.Context, src store.Source, name string, o *Options)
 	return s, nil
 }
 
-// replay reads on from a place.
-func (s *State) replay(ctx context.Context, l *lineage, from place, h *history) error {
+// replay reads on from where a walk has ended.
+func (s *State) replay(ctx context.Context, l *lineage, w *walk, h *history) error {
+	from, after := w.start()
 	return l.records(ctx, from, func(rec placed) (bool, error) {
+		if after && rec.place == from {
+			return true, nil
+		}
 		it, err := usable(rec.Record)
 		if errors.Is(err, codec.ErrBlank) {
 			return true, nil
@@ -165,12 +172,16 @@ func (s *State) replay(ctx context.Context, l *lineage, from place, h *history) 
 				s.problem(l, rec, err)
 				return true, nil
 			}
-			s.World = nil
-			if c.ReplacementHistory != nil {
-				h.replace(c.ReplacementHistory)
-			} else {
+			switch {
+			case c.ReplacementHistory == nil:
 				h.compact(c.Message)
+			case w.base != nil && rec.place == *w.base,
+				w.rules.keepsCompactions, w.rules.losesWithCompactions:
+				h.replace(c.ReplacementHistory)
+			default:
+				return true, nil // taken back
 			}
+			s.World = nil
 		case "world_state":
 			if v, err := it.Decode(); err == nil {
 				s.world(v.(*codec.WorldState))

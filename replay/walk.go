@@ -13,12 +13,13 @@ import (
 // counts, and the settings. A rollback takes back the newest turns that it meets,
 // with their compactions.
 type walk struct {
+	rules     rules
 	open      segment // of which the beginning has not been seen
 	rollbacks uint64  // turns that are still to be taken back
 	base      *place  // the compaction that counts
 	lost      *place  // a compaction in a turn that was taken back
-	context   *place // the settings that count
-	newest    *place // settings, whether they count or not
+	context   *place  // the settings that count
+	newest    *place  // settings, whether they count or not
 	last      turnEnd
 }
 
@@ -62,13 +63,13 @@ const (
 	markContext
 )
 
-// markOf returns the mark of an item.
-func markOf(it codec.Item, at place) mark {
+// mark returns the mark of an item.
+func (r rules) mark(it codec.Item, at place) mark {
 	m := mark{at: at}
 	switch it.Type {
 	case codec.TypeResponseItem:
 		m.kind = markItem
-		if e, ok := newEntry(it.Payload); ok && e.turn {
+		if e, ok := r.entry(it.Payload); ok && e.turn {
 			m.kind = markTurn
 		}
 	case codec.TypeCompacted:
@@ -163,6 +164,9 @@ func (w *walk) add(m mark) (more bool) {
 func (w *walk) finish() {
 	s := w.open
 	w.open = segment{}
+	if w.rules.keepsCompactions && w.base == nil {
+		w.base = s.compaction
+	}
 	if w.rollbacks > 0 {
 		if s.isTurn {
 			w.rollbacks--
@@ -188,21 +192,24 @@ func (w *walk) end() {
 	}
 }
 
-// start returns from where on the history has to be read.
-func (w *walk) start() place {
-	if w.base != nil {
-		return *w.base
+// start returns from where on the history has to be read, or after which place.
+func (w *walk) start() (at place, after bool) {
+	switch {
+	case w.base != nil:
+		return *w.base, false
+	case w.lost != nil && w.rules.losesWithCompactions:
+		return *w.lost, true
 	}
-	return place{}
+	return place{}, false
 }
 
 // walk goes through a session from its end.
-func (l *lineage) walk(ctx context.Context) (*walk, error) {
-	w := &walk{}
+func (l *lineage) walk(ctx context.Context, r rules) (*walk, error) {
+	w := &walk{rules: r}
 	if l.seekable() {
 		err := l.backward(ctx, func(rec placed) (bool, error) {
 			it, err := usable(rec.Record)
-			return err != nil || w.add(markOf(it, rec.place)), ctx.Err()
+			return err != nil || w.add(r.mark(it, rec.place)), ctx.Err()
 		})
 		w.end()
 		return w, err
@@ -213,7 +220,7 @@ func (l *lineage) walk(ctx context.Context) (*walk, error) {
 		if err != nil {
 			return true, nil
 		}
-		m := markOf(it, rec.place)
+		m := r.mark(it, rec.place)
 		n := len(marks)
 		if m.kind == noMark || m.kind == markItem && n > 0 && marks[n-1].kind == markItem {
 			return true, nil
