@@ -56,8 +56,7 @@ func (r rules) entry(raw json.RawMessage) (entry, bool) {
 			e.turn = !e.context
 			if e.isMessage = e.turn; e.isMessage {
 				e.said, e.id = saidIn(v.Content), v.ID
-				e.context = r.summaryIsContext && strings.HasPrefix(e.said, summaryPrefix)
-				e.turn = !e.context
+				e.turn = !r.summaryIsNoTurn || !strings.HasPrefix(e.said, summaryPrefix)
 			}
 		case "assistant":
 			e.answer = true

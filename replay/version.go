@@ -16,7 +16,7 @@ type rules struct {
 	// (0.118 to 0.150). From 0.169 on it is there again.
 	losesWithCompactions bool
 	// The summary of a compaction is no turn for a rollback (from 0.169 on).
-	summaryIsContext bool
+	summaryIsNoTurn bool
 	// Outputs of tools are cut once more, mark and all (0.98).
 	cutsTwice bool
 	// Items are sent with their ids (from 0.150 on).
@@ -37,7 +37,7 @@ func rulesOf(version string) rules {
 	return rules{
 		keepsCompactions:     minor < 118,
 		losesWithCompactions: minor >= 118 && minor < 169,
-		summaryIsContext:     minor >= 169,
+		summaryIsNoTurn:      minor >= 169,
 		cutsTwice:            minor < 118,
 		sendsIDs:             minor >= 150,
 		keepsSaid:            minor >= 169,
