@@ -11,10 +11,10 @@ type Turns struct {
 	// Starts has the offsets of the turns that were not rolled back.
 	Starts []int64
 
-	opening bool    // the last items may belong to the turn that comes
-	at      int64   // where they begin
-	tasks   bool    // there are task_started
-	open    bool    // of which the last has no user_message yet
+	opening bool  // the last items may belong to the turn that comes
+	at      int64 // where they begin
+	tasks   bool  // there are task_started
+	open    bool  // of which the last has no user_message yet
 }
 
 // Add adds an item and its offset.

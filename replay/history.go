@@ -25,39 +25,38 @@ type history struct {
 // An entry is a response item and what has to be known of it.
 type entry struct {
 	raw    json.RawMessage
-	kind   string // its type, or one of call and output for all kinds of them
+	kind   string // its type, of calls and outputs only
 	callID string
-	id     string
+	id     string // of calls, and of what a person says
 	// turn tells that a turn begins with it: a message of a person, or between
 	// agents.
 	turn bool
 	// context tells that Codex put it there to tell of a turn's circumstances.
 	context bool
 	answer  bool // a message of the model
-	// isMessage tells that it is a message of a person, and said is the text of that.
-	isMessage bool
-	said      string
+	// isSaid tells that it is a message of a person, or the summary of a compaction.
+	isSaid    bool
+	isSummary bool
 }
 
-// entry returns the entry of a response item; false if the model is sent none.
-func (r rules) entry(raw json.RawMessage) (entry, bool) {
+// entry returns the entry of a response item; false if the model is not sent it. An
+// error means that Codex could not read it.
+func (r rules) entry(raw json.RawMessage) (e entry, ok bool, err error) {
 	v, err := codec.DecodeResponseItem(raw)
 	if err != nil {
-		return entry{}, false // Codex skips it
+		return entry{}, false, err
 	}
-	e := entry{raw: raw}
+	e = entry{raw: raw}
 	switch v := v.(type) {
 	case *codec.Message:
 		switch v.Role {
 		case "system":
-			return e, false
+			return e, false, nil
 		case "user":
 			e.context = anyPart(v.Content, isUserContext)
-			e.turn = !e.context
-			if e.isMessage = e.turn; e.isMessage {
-				e.said, e.id = saidIn(v.Content), v.ID
-				e.turn = !r.summaryIsNoTurn || !strings.HasPrefix(e.said, summaryPrefix)
-			}
+			e.isSaid, e.id = !e.context, v.ID
+			e.isSummary = e.isSaid && strings.HasPrefix(saidIn(v.Content), summaryPrefix)
+			e.turn = e.isSaid && !(e.isSummary && r.summaryIsNoTurn)
 		case "assistant":
 			e.answer = true
 		case "developer":
@@ -84,9 +83,9 @@ func (r rules) entry(raw json.RawMessage) (entry, bool) {
 		}
 	case *codec.Reasoning, *codec.WebSearchCall, *codec.ImageGenerationCall, *codec.Compaction, *codec.ContextCompaction:
 	default:
-		return e, false
+		return e, false, nil
 	}
-	return e, true
+	return e, true, nil
 }
 
 // isCut tells whether it has an output that may be too long for the model.
@@ -95,15 +94,16 @@ func (e entry) isCut() bool {
 }
 
 // record adds a response item.
-func (h *history) record(raw json.RawMessage) {
-	e, ok := h.rules.entry(raw)
+func (h *history) record(raw json.RawMessage) error {
+	e, ok, err := h.rules.entry(raw)
 	if !ok {
-		return
+		return err
 	}
 	if e.isCut() {
 		e.raw = h.truncate.output(e.raw)
 	}
 	h.add(e)
+	return nil
 }
 
 // add adds an entry whose item is a part of something, as a copy.
@@ -119,7 +119,7 @@ func (h *history) add(e entry) {
 func (h *history) replace(items []json.RawMessage) {
 	h.entries = make([]entry, 0, len(items))
 	for _, raw := range items {
-		if e, ok := h.rules.entry(raw); ok {
+		if e, ok, _ := h.rules.entry(raw); ok {
 			h.add(e)
 		}
 	}
@@ -132,18 +132,20 @@ func (h *history) compact(summary string) {
 	var said []userMessage
 	for i := len(h.entries) - 1; i >= 0 && budget > 0; i-- {
 		e := h.entries[i]
-		if !e.isMessage || strings.HasPrefix(e.said, summaryPrefix) {
+		if !e.isSaid || e.isSummary {
 			continue
 		}
+		v, _ := codec.DecodeResponseItem(e.raw) // as it was when it came
+		text := saidIn(v.(*codec.Message).Content)
 		m := userMessage{Type: "message", Role: "user"}
 		if h.rules.keepsSaid {
 			m.ID = e.id
 		}
-		if n := tokens(e.said); n <= budget {
-			m.Content = []inputText{{"input_text", e.said}}
+		if n := tokens(text); n <= budget {
+			m.Content = []inputText{{"input_text", text}}
 			budget -= n
 		} else {
-			before, mark, after := Truncation{"tokens", budget}.split(e.said)
+			before, mark, after := Truncation{"tokens", budget}.split(text)
 			m.Content = []inputText{{"input_text", before + mark + after}}
 			if h.rules.keepsSaid {
 				m.Content = []inputText{{"input_text", before}, {"input_text", mark}, {"input_text", after}}
@@ -156,9 +158,8 @@ func (h *history) compact(summary string) {
 	said = append(said, userMessage{Type: "message", Role: "user", Content: []inputText{{"input_text", cmp.Or(summary, "(no summary available)")}}})
 	h.entries = make([]entry, 0, len(said))
 	for _, m := range said {
-		if e, ok := h.rules.entry(marshal(m)); ok {
-			h.entries = append(h.entries, e)
-		}
+		e, _, _ := h.rules.entry(marshal(m)) // it is one
+		h.entries = append(h.entries, e)
 	}
 }
 

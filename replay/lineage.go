@@ -43,11 +43,11 @@ type stretch struct {
 	meta *codec.SessionMeta
 }
 
-func (p stretch) size() int64 {
-	if p.end >= 0 {
-		return p.end
+func (s stretch) size() int64 {
+	if s.end >= 0 {
+		return s.end
 	}
-	return p.file.Info().Size
+	return s.file.Info().Size
 }
 
 // openLineage opens a rollout and all that it begins with. Of each only the head is
@@ -70,22 +70,22 @@ func openLineage(ctx context.Context, src store.Source, name string, find Finder
 			return l, err
 		}
 		l.stretches = append([]stretch{{name: name, file: f, end: end}}, l.stretches...)
-		p := &l.stretches[0]
+		s := &l.stretches[0]
 		if size := f.Info().Size; size >= 0 && end > size {
 			return l, store.Wrap("replay", child, fmt.Errorf("%w: %s has %d bytes, and not %d", ErrBaseShort, name, size, end))
 		}
-		if p.meta, err = p.readMeta(ctx); err != nil {
+		if s.meta, err = s.readMeta(ctx); err != nil {
 			return l, store.Wrap("replay", name, err)
 		}
-		if p.meta.HistoryBase == nil {
+		if s.meta.HistoryBase == nil {
 			return l, nil
 		}
-		id := p.meta.ID
+		id := s.meta.ID
 		if n, err := codec.ParseName(path.Base(name)); err == nil {
 			id = n.Rollout.String()
 		}
 		seen[id] = true
-		base := *p.meta.HistoryBase
+		base := *s.meta.HistoryBase
 		switch {
 		case seen[base.Rollout]:
 			return l, store.Wrap("replay", name, fmt.Errorf("%w: rollout %s", ErrBaseCycle, base.Rollout))
@@ -107,14 +107,14 @@ func openLineage(ctx context.Context, src store.Source, name string, find Finder
 
 // readMeta returns the first session_meta, which Codex wants in front of all that
 // the model is sent.
-func (p stretch) readMeta(ctx context.Context) (meta *codec.SessionMeta, err error) {
+func (s stretch) readMeta(ctx context.Context) (meta *codec.SessionMeta, err error) {
 	empty := true
-	_, err = p.records(ctx, 0, func(rec codec.Record) (bool, error) {
+	_, err = s.records(ctx, 0, func(rec codec.Record) (bool, error) {
 		switch {
 		case errors.Is(rec.Err, codec.ErrBlank):
 			return true, nil
 		case rec.Err == nil && rec.Item.Type == codec.TypeSessionMeta:
-			rec.Item.Payload = bytes.Clone(rec.Item.Payload) // what is decoded has stretches of it
+			rec.Item.Payload = bytes.Clone(rec.Item.Payload) // what is decoded has parts of it
 			v, err := rec.Item.Decode()
 			meta = v.(*codec.SessionMeta)
 			return false, err
@@ -134,8 +134,8 @@ func (p stretch) readMeta(ctx context.Context) (meta *codec.SessionMeta, err err
 
 func (l *lineage) close() error {
 	var errs []error
-	for _, p := range l.stretches {
-		errs = append(errs, p.file.Close())
+	for _, s := range l.stretches {
+		errs = append(errs, s.file.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -146,8 +146,8 @@ func (l *lineage) own() *stretch { return &l.stretches[len(l.stretches)-1] }
 // cut ends the lineage at a place.
 func (l *lineage) cut(at place) error {
 	var errs []error
-	for _, p := range l.stretches[at.stretch+1:] {
-		errs = append(errs, p.file.Close())
+	for _, s := range l.stretches[at.stretch+1:] {
+		errs = append(errs, s.file.Close())
 	}
 	l.stretches = l.stretches[:at.stretch+1]
 	l.own().end = at.offset
@@ -166,6 +166,12 @@ type placed struct {
 	place
 }
 
+// A span is the place of a record and its length.
+type span struct {
+	place
+	length int64
+}
+
 // records yields the records from a place on. They are valid until the next.
 func (l *lineage) records(ctx context.Context, from place, yield func(placed) (more bool, err error)) error {
 	for i := from.stretch; i < len(l.stretches); i++ {
@@ -182,12 +188,12 @@ func (l *lineage) records(ctx context.Context, from place, yield func(placed) (m
 	return nil
 }
 
-func (p stretch) records(ctx context.Context, from int64, yield func(codec.Record) (bool, error)) (more bool, err error) {
+func (s stretch) records(ctx context.Context, from int64, yield func(codec.Record) (bool, error)) (more bool, err error) {
 	n := int64(-1)
-	if p.end >= 0 {
-		n = p.end - from
+	if s.end >= 0 {
+		n = s.end - from
 	}
-	r, err := p.file.Range(ctx, from, n)
+	r, err := s.file.Range(ctx, from, n)
 	if err != nil {
 		return false, err
 	}
@@ -206,7 +212,7 @@ func (p stretch) records(ctx context.Context, from int64, yield func(codec.Recor
 		}
 	}
 	if counted.n < n {
-		return false, fmt.Errorf("%w: it has %d bytes, and not %d", ErrBaseShort, from+counted.n, p.end)
+		return false, fmt.Errorf("%w: it has %d bytes, and not %d", ErrBaseShort, from+counted.n, s.end)
 	}
 	return true, nil
 }
@@ -224,19 +230,24 @@ func (c *counter) Read(p []byte) (int, error) {
 }
 
 // item returns the item of the record at a place.
-func (l *lineage) item(ctx context.Context, at place) (it codec.Item, err error) {
-	err = l.records(ctx, at, func(rec placed) (bool, error) {
-		it = rec.Item
-		it.Payload = bytes.Clone(it.Payload)
-		return false, nil
-	})
-	return it, err
+func (l *lineage) item(ctx context.Context, at span) (codec.Item, error) {
+	s := l.stretches[at.stretch]
+	r, err := s.file.Range(ctx, at.offset, at.length)
+	if err != nil {
+		return codec.Item{}, err
+	}
+	line, err := io.ReadAll(r)
+	var it codec.Item
+	if err = errors.Join(err, r.Close()); err == nil {
+		it, err = codec.DecodeItem(line)
+	}
+	return it, store.Wrap("replay", s.name, err)
 }
 
 // virtual returns a place's offset in all stretches together, and real the place.
 func (l *lineage) virtual(at place) int64 {
-	for _, p := range l.stretches[:at.stretch] {
-		at.offset += p.end
+	for _, s := range l.stretches[:at.stretch] {
+		at.offset += s.end
 	}
 	return at.offset
 }
@@ -253,14 +264,14 @@ func (l *lineage) real(offset int64) (at place) {
 // backward yields the records from the last to the first.
 func (l *lineage) backward(ctx context.Context, yield func(placed) (more bool, err error)) error {
 	for i := len(l.stretches) - 1; i >= 0; i-- {
-		p := l.stretches[i]
-		for rec, err := range codec.RecordsBackward(&windowReader{ctx: ctx, f: p.file}, p.size(), 0) {
+		s := l.stretches[i]
+		for rec, err := range codec.RecordsBackward(&windowReader{ctx: ctx, f: s.file}, s.size(), 0) {
 			more := false
 			if err == nil {
 				more, err = yield(placed{rec, place{i, rec.Offset}})
 			}
 			if err != nil {
-				return store.Wrap("replay", p.name, err)
+				return store.Wrap("replay", s.name, err)
 			} else if !more {
 				return nil
 			}
@@ -271,8 +282,8 @@ func (l *lineage) backward(ctx context.Context, yield func(placed) (more bool, e
 
 // seekable tells whether reading backward costs no more than forward.
 func (l *lineage) seekable() bool {
-	for _, p := range l.stretches {
-		if !p.file.Info().Seekable || p.size() < 0 {
+	for _, s := range l.stretches {
+		if !s.file.Info().Seekable || s.size() < 0 {
 			return false
 		}
 	}

@@ -23,7 +23,7 @@ type State struct {
 	// none has.
 	Context *codec.TurnContext
 	// World is what the model has been told of its surroundings since the last
-	// compaction, an object; nil if nothing (before Codex 0.143).
+	// compaction, an object; nil if nothing, as before Codex 0.143.
 	World json.RawMessage
 	// Turns is how many turns Items has, as Codex counts them for a rollback:
 	// messages of a person, and between agents. A compaction keeps some of them.
@@ -50,7 +50,8 @@ type Options struct {
 	// Find finds what the session begins with by reference. Nil finds nothing.
 	Find Finder
 	// Version is that of the Codex which goes on, such as "0.118.0"; "" is the newest
-	// known here, 0.169.0. They differ in a few things: see docs/replay.md.
+	// known here, 0.169.0. They differ in a few things: see docs/replay.md. An older
+	// one than the one that wrote the session is not modelled.
 	Version string
 	// Truncation is that of the model which goes on. Without it the last
 	// turn_context's counts, which has one in Codex 0.50 to 0.98; and else nothing
@@ -165,7 +166,9 @@ func (s *State) replay(ctx context.Context, l *lineage, w *walk, h *history) err
 		}
 		switch it.Type {
 		case codec.TypeResponseItem:
-			h.record(it.Payload)
+			if err := h.record(it.Payload); err != nil {
+				s.problem(l, rec, err)
+			}
 		case codec.TypeCompacted:
 			c, err := compacted(it)
 			if err != nil {
@@ -237,11 +240,12 @@ func compacted(it codec.Item) (*codec.Compacted, error) {
 
 // world takes over a world_state: all of it, or a JSON merge patch (RFC 7396).
 func (s *State) world(w *codec.WorldState) {
-	if w.Full {
+	switch {
+	case w.Full:
 		s.World = bytes.Clone(w.State)
-		return
+	case s.World != nil: // else Codex ignores it, too
+		s.World = mergePatch(s.World, w.State)
 	}
-	s.World = mergePatch(s.World, w.State)
 }
 
 func mergePatch(target, patch json.RawMessage) json.RawMessage {

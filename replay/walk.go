@@ -18,8 +18,8 @@ type walk struct {
 	rollbacks uint64  // turns that are still to be taken back
 	base      *place  // the compaction that counts
 	lost      *place  // a compaction in a turn that was taken back
-	context   *place  // the settings that count
-	newest    *place  // settings, whether they count or not
+	context   *span   // the settings that count
+	newest    *span   // settings, whether they count or not
 	last      turnEnd
 }
 
@@ -29,7 +29,7 @@ type segment struct {
 	turnID     string
 	isTurn     bool // a person said something
 	compaction *place
-	context    *place
+	context    *span
 }
 
 type turnEnd int
@@ -45,7 +45,7 @@ type mark struct {
 	kind   markKind
 	turnID string
 	n      uint64 // of rollbacks
-	at     place
+	at     span
 }
 
 type markKind byte
@@ -55,31 +55,27 @@ const (
 	markItem
 	markTurn // an item with which a turn begins
 	markCompaction
-	markOldCompaction // without its outcome
 	markRollback
 	markStart
 	markEnd
-	markAborted
 	markContext
 )
 
 // mark returns the mark of an item.
-func (r rules) mark(it codec.Item, at place) mark {
+func (r rules) mark(it codec.Item, at span) mark {
 	m := mark{at: at}
 	switch it.Type {
 	case codec.TypeResponseItem:
 		m.kind = markItem
-		if e, ok := r.entry(it.Payload); ok && e.turn {
+		if e, ok, _ := r.entry(it.Payload); ok && e.turn {
 			m.kind = markTurn
 		}
 	case codec.TypeCompacted:
-		c, err := compacted(it)
-		switch {
-		case err != nil:
-		case c.ReplacementHistory != nil:
-			m.kind = markCompaction
-		default:
-			m.kind = markOldCompaction
+		if c, err := compacted(it); err == nil {
+			m.kind = markItem
+			if c.ReplacementHistory != nil {
+				m.kind = markCompaction
+			}
 		}
 	case codec.TypeTurnContext:
 		if v, err := it.Decode(); err == nil {
@@ -102,7 +98,7 @@ func (r rules) mark(it codec.Item, at place) mark {
 		case *codec.EventTaskComplete:
 			m.kind, m.turnID = markEnd, v.TurnID
 		case *codec.EventTurnAborted:
-			m.kind, m.turnID = markAborted, v.TurnID
+			m.kind, m.turnID = markEnd, v.TurnID
 		}
 	}
 	return m
@@ -122,15 +118,13 @@ func (w *walk) add(m mark) (more bool) {
 	case markCompaction:
 		s.used = true
 		if s.compaction == nil {
-			s.compaction = &m.at
+			s.compaction = &m.at.place
 		}
-	case markOldCompaction:
-		s.used = true
 	case markRollback:
 		if w.rollbacks += m.n; w.rollbacks < m.n {
 			w.rollbacks = math.MaxUint64
 		}
-	case markEnd, markAborted:
+	case markEnd:
 		if w.last == turnUnknown {
 			w.last = turnEnded
 		}
@@ -209,7 +203,7 @@ func (l *lineage) walk(ctx context.Context, r rules) (*walk, error) {
 	if l.seekable() {
 		err := l.backward(ctx, func(rec placed) (bool, error) {
 			it, err := usable(rec.Record)
-			return err != nil || w.add(r.mark(it, rec.place)), ctx.Err()
+			return err != nil || w.add(r.mark(it, span{rec.place, rec.Length})), ctx.Err()
 		})
 		w.end()
 		return w, err
@@ -220,7 +214,7 @@ func (l *lineage) walk(ctx context.Context, r rules) (*walk, error) {
 		if err != nil {
 			return true, nil
 		}
-		m := r.mark(it, rec.place)
+		m := r.mark(it, span{rec.place, rec.Length})
 		n := len(marks)
 		if m.kind == noMark || m.kind == markItem && n > 0 && marks[n-1].kind == markItem {
 			return true, nil
