@@ -53,7 +53,7 @@ func result(id, text string) string {
 func event(typ, more string) string { return line("event_msg", `{"type":"`+typ+`"`+more+`}`) }
 func started(id string) string      { return event("task_started", `,"turn_id":"`+id+`"`) }
 func ended(id string) string        { return event("task_complete", `,"turn_id":"`+id+`"`) }
-func rolledBack(n int) string { return event("thread_rolled_back", fmt.Sprintf(`,"num_turns":%d`, n)) }
+func rolledBack(n int) string       { return event("thread_rolled_back", fmt.Sprintf(`,"num_turns":%d`, n)) }
 
 func settings(id, model string) string {
 	return line("turn_context", fmt.Sprintf(`{"turn_id":%q,"model":%q}`, id, model))
@@ -179,6 +179,10 @@ func TestReconstruct(t *testing.T) {
 		"rollback of more than there is": {
 			lines: metaLine + said(context) + turn("t1", said("one"), answered("1")) + rolledBack(100),
 			want:  "u:" + context, model: "model of t1",
+		},
+		"a turn that ends when another has begun": {
+			lines: metaLine + turn("t1", said("one")) + started("t2") + compactedTo(messageJSON("user", "sum")) + started("t3") + said("three") + ended("t2") + rolledBack(1),
+			want:  "u:one", turns: 1, model: "model of t1",
 		},
 		"rollback of nothing": {lines: metaLine + said("one") + answered("1") + rolledBack(0), want: "u:one a:1", turns: 1},
 		"rollback takes the context of the turn along": {
@@ -379,10 +383,17 @@ func TestReconstructLineage(t *testing.T) {
 		want     string
 		err      error
 	}{
-		"child":                 {map[string]string{a: first + second, b: ofB}, "u:one a:1 u:three", nil},
-		"grandchild":            {map[string]string{a: first + second, b: ofB + turn("t4", said("four")), c: child(c, b, len(ofB)) + turn("t5", said("five"))}, "u:one a:1 u:three u:five", nil},
-		"call over the border":  {map[string]string{a: first + call("c1"), b: child(b, a, len(first+call("c1"))) + result("c1", "r")}, "u:one a:1 function_call c1 c1=r", nil},
-		"compacted":             {map[string]string{a: first, b: ofB + turn("t4", compactedTo(messageJSON("user", "sum")))}, "u:sum", nil},
+		"child":                {map[string]string{a: first + second, b: ofB}, "u:one a:1 u:three", nil},
+		"grandchild":           {map[string]string{a: first + second, b: ofB + turn("t4", said("four")), c: child(c, b, len(ofB)) + turn("t5", said("five"))}, "u:one a:1 u:three u:five", nil},
+		"call over the border": {map[string]string{a: first + call("c1"), b: child(b, a, len(first+call("c1"))) + result("c1", "r")}, "u:one a:1 function_call c1 c1=r", nil},
+		"compacted":            {map[string]string{a: first, b: ofB + turn("t4", compactedTo(messageJSON("user", "sum")))}, "u:sum", nil},
+		"base is compacted": {
+			map[string]string{
+				a: first + turn("t2", compactedTo(messageJSON("user", "sum"))) + second,
+				b: child(b, a, len(first+turn("t2", compactedTo(messageJSON("user", "sum"))))) + turn("t3", said("three")),
+			},
+			"u:sum u:three", nil,
+		},
 		"base too short":        {map[string]string{a: first[:len(first)-1], b: ofB}, "", replay.ErrBaseShort},
 		"no base":               {map[string]string{b: ofB}, "", replay.ErrNoBase},
 		"of itself":             {map[string]string{a: child(a, a, 10)}, "", replay.ErrBaseCycle},
@@ -687,4 +698,3 @@ func TestReconstructLongLines(t *testing.T) {
 		t.Errorf("got %d bytes: %.100s", len(got), got)
 	}
 }
-

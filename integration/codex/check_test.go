@@ -43,14 +43,6 @@ func (r *run) check(id string) {
 	after, err := os.ReadFile(path)
 	must(r.t, err)
 	r.checks++
-	if os.Getenv("DUMP") != "" {
-		d, _ := os.MkdirTemp("/tmp/cx/dump", strings.ReplaceAll(r.t.Name(), "/", "_")+"-"+r.version)
-		a, _ := json.MarshalIndent(inputs[0].items, "", " ")
-		os.WriteFile(d+"/codex.json", a, 0o644)
-		a, _ = json.MarshalIndent(state.Items, "", " ")
-		os.WriteFile(d+"/ours.json", a, 0o644)
-		os.WriteFile(d+"/after.jsonl", after, 0o644)
-	}
 	if err := compare(r.version, state, inputs[0], added(after[before.Size():])); err != nil {
 		r.t.Errorf("check %d, thread %s: %v", r.checks, id, err)
 	}

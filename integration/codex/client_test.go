@@ -154,8 +154,8 @@ func (s *server) read(out io.Reader) {
 }
 
 func (s *server) send(o object) {
-	b, _ := json.Marshal(o)          // of maps and strings
-	_, _ = s.in.Write(append(b, 10)) // a server that is gone does not answer
+	b, _ := json.Marshal(o)            // of maps and strings
+	_, _ = s.in.Write(append(b, '\n')) // a server that is gone does not answer
 }
 
 // until waits for a condition that is looked at whenever something comes.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/rollout-sync/rollout"
 	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/recorder"
+	"github.com/rollout-sync/rollout/replay"
 )
 
 const (
@@ -75,6 +77,17 @@ var scenarios = []scenario{
 		r.check(id)
 		r.check(id)
 	}},
+	{name: "exec", run: func(r *run) {
+		r.halt()
+		must(r.t, r.exec("one"))
+		h, err := rollout.Open(r.dir)
+		must(r.t, err)
+		defer h.Close()
+		it, err := h.Latest(r.t.Context(), "")
+		must(r.t, err)
+		must(r.t, r.exec("resume", it.ID.String(), "RUN:echo two"))
+		r.check(it.ID.String())
+	}},
 	{name: "images", run: func(r *run) {
 		id := r.start(r.mode)
 		r.say(id, "look", object{"type": "image", "url": pixel})
@@ -118,7 +131,13 @@ var scenarios = []scenario{
 		r.say(again, "of the fork's fork")
 		r.check(again)
 		if atLeast(r.version, "0.150.0") {
-			r.check(r.fork(id, object{"lastTurnId": second}))
+			at := r.fork(id, object{"lastTurnId": second})
+			r.halt()
+			is, was := r.reconstruct(at, replay.Point{}), r.reconstruct(id, replay.AfterTurn(2))
+			if !reflect.DeepEqual(is.Items, was.Items) {
+				r.t.Errorf("a fork at turn 2 has %d items, and turn 2 %d", len(is.Items), len(was.Items))
+			}
+			r.check(at)
 			if atLeast(r.version, "0.169.0") {
 				at := r.fork(id, object{"beforeTurnId": second})
 				r.say(at, "another second")
@@ -445,6 +464,7 @@ func TestHistory(t *testing.T) {
 				switch {
 				case s.mode != "" && s.mode != mode,
 					mode == paginated && !atLeast(version, "0.150.0"),
+					mode == legacy && s.name == "exec" && atLeast(version, "0.150.0"), // which cannot be told
 					s.from != "" && !atLeast(version, s.from),
 					s.to != "" && !atLeast(s.to, version):
 					continue
@@ -459,6 +479,7 @@ func TestHistory(t *testing.T) {
 						r.version, r.binary = newest, binaries[newest]
 						r.check(r.last)
 					}
+					t.Logf("%d times the model was sent what we reconstructed", r.checks)
 				})
 			}
 		}

@@ -33,9 +33,18 @@ func must(t testing.TB, err error) {
 // inside is set for the process that has no network but loopback.
 const inside = "ROLLOUT_CODEX_INSIDE"
 
+// isolated is a shell script that runs a command where nothing but loopback can be
+// reached. The hosts that Codex asks for its models refuse the connection at once:
+// without a resolver they cost 5 seconds each time it starts.
+const isolated = `ip link set lo up &&
+printf '127.0.0.1 localhost chatgpt.com api.openai.com ab.chatgpt.com github.com api.github.com\n' >"$0" &&
+mount --bind "$0" /etc/hosts && exec "$@"`
+
 // TestMain installs Codex and then runs the tests in a network namespace of their
 // own, with the model server that they start, so that "offline" is a fact.
-func TestMain(m *testing.M) {
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
 	wanted := usual
 	switch v := os.Getenv("ROLLOUT_CODEX_VERSIONS"); v {
 	case "":
@@ -49,29 +58,37 @@ func TestMain(m *testing.M) {
 			break
 		}
 	}
-	isolate := []string{"-rnm", "sh", "-c", `ip link set lo up && printf '127.0.0.1 localhost chatgpt.com api.openai.com ab.chatgpt.com github.com api.github.com\n' >"$0" && mount --bind "$0" /etc/hosts && exec "$@"`, filepath.Join(os.TempDir(), "hosts")}
+	var isolate []string
 	if skip == nil && os.Getenv(inside) == "" {
-		if out, err := exec.Command("unshare", append(isolate, "true")...).CombinedOutput(); err != nil {
-			skip = fmt.Errorf("no network namespace: unshare: %w: %s", err, out)
+		hosts, err := os.CreateTemp("", "hosts")
+		if err != nil {
+			skip = err
+		} else {
+			defer os.Remove(hosts.Name())
+			isolate = []string{"-rnm", "sh", "-c", isolated, hosts.Name()}
+			if out, err := exec.Command("unshare", append(isolate, "true")...).CombinedOutput(); err != nil {
+				skip = fmt.Errorf("no network namespace: unshare: %w: %s", err, out)
+			}
 		}
 	}
 	switch {
 	case skip != nil && os.Getenv("ROLLOUT_CODEX") == "require":
 		fmt.Fprintln(os.Stderr, "ROLLOUT_CODEX=require:", skip)
-		os.Exit(1)
+		return 1
 	case skip != nil || os.Getenv(inside) != "":
-		os.Exit(m.Run())
+		return m.Run()
 	}
 	cmd := exec.Command("unshare", append(append(isolate, os.Args[0]), os.Args[1:]...)...)
 	cmd.Env = append(os.Environ(), inside+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err := cmd.Run()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		os.Exit(exit.ExitCode())
+		return exit.ExitCode()
 	} else if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 // install returns the path of Codex's binary, which it has npm download into the
