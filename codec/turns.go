@@ -1,7 +1,5 @@
 package codec
 
-import "encoding/json"
-
 // Turns finds where the turns of a session begin, whose items are added to it one by
 // one. A turn begins with what a person says; Codex marks it from 0.118 on, with
 // task_started. Before, it begins with what is sent to the model before it is shown
@@ -20,12 +18,15 @@ type Turns struct {
 // Add adds an item and its offset.
 func (t *Turns) Add(it Item, off int64) {
 	var p struct {
-		Type, Role string
-		Item       struct{ Type string }
-		Turns      int `json:"num_turns"`
+		Type string `json:"type"`
+		Role string `json:"role"`
+		Item struct {
+			Type string `json:"type"`
+		} `json:"item"`
+		Turns int64 `json:"num_turns"`
 	}
 	if it.Type == TypeEventMsg || it.Type == TypeResponseItem {
-		_ = json.Unmarshal(it.Payload, &p) // what does not fit is of no type
+		_ = unmarshal(it.Payload, &p) // what does not fit is of no type
 	}
 	switch {
 	case it.Type == TypeEventMsg && (p.Type == "task_started" || p.Type == "turn_started"):
@@ -40,7 +41,7 @@ func (t *Turns) Add(it Item, off int64) {
 		}
 		t.open, t.opening = false, false
 	case it.Type == TypeEventMsg && p.Type == "thread_rolled_back":
-		t.Starts = t.Starts[:max(0, len(t.Starts)-max(0, p.Turns))]
+		t.Starts = t.Starts[:max(0, int64(len(t.Starts))-max(0, p.Turns))]
 		t.opening = false
 	case t.tasks && t.open:
 		// Everything behind a task_started is of its turn.
