@@ -2,7 +2,9 @@ package listing_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/rollout-sync/rollout/listing"
@@ -62,4 +64,19 @@ func ExampleAll() {
 	// 01a1f7fa-f000-7000-8000-000000000002 false
 	// 01a1f2d4-9400-7000-8000-000000000001 false
 	// 01a1edae-3800-7000-8000-000000000003 true
+}
+
+func ExampleRollout() {
+	ctx := context.Background()
+	places := []listing.Place{{Where: listing.Local, Source: home(ctx)}}
+	it, err := listing.Rollout(ctx, places, "01a1f2d4-9400-7000-8000-000000000001")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(it.Path)
+	_, err = listing.Rollout(ctx, places, "01a1f2d4-9400-7000-8000-0000000000ff")
+	fmt.Println(errors.Is(err, fs.ErrNotExist))
+	// Output:
+	// sessions/2026/11/19/rollout-2026-11-19T08-03-00-01a1f2d4-9400-7000-8000-000000000001.jsonl
+	// true
 }
