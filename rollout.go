@@ -8,7 +8,7 @@
 //
 //	recorder     records a session; Flush returns when it is on the disk
 //	listing      pages of sessions, newest first, of several stores at once
-//	replay       sessions item by item, and as transcripts
+//	replay       sessions item by item, as transcripts, and the state to go on from
 //	mirror       copies homes to a mirror, verifies it and restores from it
 //	store        what a store has to do, and what it promises
 //	store/local  files in a directory

@@ -1,6 +1,6 @@
 // Package replay reads sessions back, of every generation of Codex's format and
-// from any [store.Source]: item by item with [Load], and as a transcript for
-// people with [WriteText].
+// from any [store.Source]: item by item with [Load], as a transcript for people with
+// [WriteText], and as the state from which an agent goes on with [Reconstruct].
 package replay
 
 import (

@@ -6,7 +6,7 @@ import (
 )
 
 // rules are in what versions of Codex differ when they go on with a session. All
-// were observed: with 0.98, 0.118, 0.150 and 0.169; which of the versions between
+// were observed: with 0.20, 0.98, 0.118, 0.150 and 0.169; which of the versions between
 // two of these was the first to do otherwise was not looked for.
 type rules struct {
 	// A rollback takes back turns from what the newest compaction left of them, and
@@ -19,7 +19,7 @@ type rules struct {
 	summaryIsNoTurn bool
 	// Outputs of tools are cut once more, mark and all (0.98).
 	cutsTwice bool
-	// Items are sent with their ids (from 0.150 on).
+	// Items are sent with their ids (0.20, and from 0.150 on).
 	sendsIDs bool
 	// What a compaction keeps of what the user said keeps its id, and if it was cut
 	// is in three parts (from 0.169 on).
@@ -39,7 +39,7 @@ func rulesOf(version string) rules {
 		losesWithCompactions: minor >= 118 && minor < 169,
 		summaryIsNoTurn:      minor >= 169,
 		cutsTwice:            minor < 118,
-		sendsIDs:             minor >= 150,
+		sendsIDs:             minor >= 150 || minor < 34,
 		keepsSaid:            minor >= 169,
 	}
 }

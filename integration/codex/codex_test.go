@@ -1,3 +1,5 @@
+//go:build linux
+
 package codex
 
 import (
@@ -481,6 +483,42 @@ func TestHistory(t *testing.T) {
 					}
 					t.Logf("%d times the model was sent what we reconstructed", r.checks)
 				})
+			}
+		}
+	}
+}
+
+// Codex 0.20 has no ids of threads to resume by, and sends its context, which is not in
+// the file, in front of the history.
+func TestBareHistory(t *testing.T) {
+	if skip != nil {
+		t.Skip(skip)
+	}
+	if binaries[bare] == "" {
+		t.Skip("not among the versions that were asked for")
+	}
+	h := newHome(t, bare)
+	must(t, h.exec("one"))
+	for _, words := range []string{"PARALLEL:2", "RUN:exit 3", "three"} {
+		r := &run{home: h}
+		home, err := rollout.Open(h.dir)
+		must(t, err)
+		defer home.Close()
+		it, err := home.Latest(t.Context(), "")
+		must(t, err)
+		state := r.reconstruct(it.ID.String(), replay.Point{})
+		n := h.model.count()
+		must(t, h.exec("-c", "experimental_resume="+filepath.Join(h.dir, filepath.FromSlash(it.Path)), words))
+		sent := h.model.since(n)[0].items
+		for len(sent) > 0 && isContext(sent[0]) {
+			sent = sent[1:]
+		}
+		if len(sent) != len(state.Items)+1 || !bytes.Contains(sent[len(sent)-1], []byte(words)) {
+			t.Fatalf("%q: the model is sent %d items, and we have %d", words, len(sent), len(state.Items))
+		}
+		for i, item := range state.Items {
+			if !same(item, sent[i]) {
+				t.Errorf("%q: item %d differs:\nours  %.600s\nCodex %.600s", words, i, item, sent[i])
 			}
 		}
 	}

@@ -1,3 +1,5 @@
+//go:build linux
+
 package codex
 
 import (
@@ -7,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,6 +17,9 @@ import (
 // versions of Codex, the newest first. Each is a turning point of the format; see
 // docs/format.md.
 var versions = []string{"0.169.0", "0.150.0", "0.118.0", "0.98.0"}
+
+// bare is a version that writes the bare lines of 2025, and has no app-server.
+const bare = "0.20.0"
 
 // usual are those that are tested unless all are asked for.
 var usual = []string{"0.169.0", "0.118.0"}
@@ -49,7 +55,7 @@ func testMain(m *testing.M) int {
 	switch v := os.Getenv("ROLLOUT_CODEX_VERSIONS"); v {
 	case "":
 	case "all":
-		wanted = versions
+		wanted = append(slices.Clone(versions), bare)
 	default:
 		wanted = strings.Split(v, ",")
 	}
@@ -94,7 +100,7 @@ func testMain(m *testing.M) int {
 // install returns the path of Codex's binary, which it has npm download into the
 // user's cache the first time.
 func install(version string) (string, error) {
-	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+	if runtime.GOARCH != "amd64" {
 		return "", errors.New("Codex is run on linux/amd64 only")
 	}
 	cache, err := os.UserCacheDir()
@@ -107,6 +113,7 @@ func install(version string) (string, error) {
 			"codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex",
 			"codex-linux-x64/vendor/x86_64-unknown-linux-musl/codex/codex",
 			"codex/vendor/x86_64-unknown-linux-musl/codex/codex",
+			"codex/bin/codex-x86_64-unknown-linux-musl",
 		} {
 			path = filepath.Join(dir, "node_modules", "@openai", path)
 			if _, err := os.Stat(path); err == nil {

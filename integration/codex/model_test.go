@@ -1,3 +1,5 @@
+//go:build linux
+
 package codex
 
 import (
@@ -6,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -83,6 +86,7 @@ func (m *model) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var request struct {
 		Input        []json.RawMessage
 		Instructions string
+		Tools        []struct{ Name string }
 	}
 	if err := json.Unmarshal(body, &request); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -103,7 +107,8 @@ func (m *model) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Connection", "close")
-	for _, event := range answer(request.Input, n) {
+	isOld := slices.ContainsFunc(request.Tools, func(tool struct{ Name string }) bool { return tool.Name == "shell" })
+	for _, event := range answer(request.Input, n, isOld) {
 		if event == nil {
 			if f, ok := w.(http.Flusher); ok {
 				f.Flush()
@@ -121,8 +126,9 @@ func (m *model) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 type object = map[string]any
 
-// answer returns the events of an answer; nil in it is where it hangs.
-func answer(items []json.RawMessage, n int) []object {
+// answer returns the events of an answer; nil in it is where it hangs. isOld tells that
+// the shell tool is that of before 0.98.
+func answer(items []json.RawMessage, n int, isOld bool) []object {
 	said, outputs := lastSaid(items)
 	id := func(prefix string) string { return fmt.Sprintf("%s_%06d", prefix, n) }
 	done := func(item object) object { return object{"type": "response.output_item.done", "item": item} }
@@ -137,9 +143,14 @@ func answer(items []json.RawMessage, n int) []object {
 		})
 	}
 	call := func(i int, command string) object {
+		tool := "exec_command"
 		arguments, _ := json.Marshal(object{"cmd": command, "yield_time_ms": 20_000})
+		if isOld {
+			tool = "shell"
+			arguments, _ = json.Marshal(object{"command": []string{"sh", "-c", command}})
+		}
 		return done(object{
-			"type": "function_call", "id": fmt.Sprintf("%s_%d", id("fc"), i), "name": "exec_command",
+			"type": "function_call", "id": fmt.Sprintf("%s_%d", id("fc"), i), "name": tool,
 			"call_id": fmt.Sprintf("%s_%d", id("call"), i), "arguments": string(arguments),
 		})
 	}
