@@ -658,6 +658,32 @@ func oneByOne(steps []step) string {
 	return strings.Join(items, " ")
 }
 
+func FuzzReconstruct(f *testing.F) {
+	for seed := range uint64(20) {
+		content, _ := randomSession(rand.New(rand.NewPCG(seed, 8)))
+		f.Add([]byte(content), int(seed))
+	}
+	f.Fuzz(func(t *testing.T, content []byte, n int) {
+		src := session(t, string(content))
+		for _, at := range []replay.Point{{}, replay.AfterLine(n), replay.AfterTurn(n), replay.AfterOrdinal(uint64(n))} {
+			o := &replay.Options{At: at}
+			backward, err := replay.Reconstruct(t.Context(), src, name, o)
+			forward, forwardErr := replay.Reconstruct(t.Context(), view{Source: src}, name, o)
+			if !reflect.DeepEqual(backward, forward) || (err == nil) != (forwardErr == nil) {
+				t.Fatalf("%+v: backward %+v, %v\nforward %+v, %v", at, backward, err, forward, forwardErr)
+			}
+			if err != nil {
+				continue
+			}
+			for _, item := range backward.Items {
+				if !json.Valid(item) {
+					t.Fatalf("not JSON: %q", item)
+				}
+			}
+		}
+	})
+}
+
 func TestReconstructReadsTheTail(t *testing.T) {
 	t.Parallel()
 	old := turn("t0", said("one"), answered(strings.Repeat("long ", 20_000)))
