@@ -17,13 +17,16 @@ type Parent struct {
 	// Turns is how many of its turns are taken over, 0 all of them. A turn begins
 	// with what a person says; turns that were rolled back do not count.
 	Turns int
+	// Lines is how many of its lines are taken over, 0 all of them: the new session
+	// may begin within a turn, as replay.AfterLine has its state. Not with Turns.
+	Lines int
 }
 
 // Fork returns a recorder of a new session that begins as another one did: its own
 // session_meta, with ForkedFrom set to the parent's id, and then the parent's
 // lines, byte for byte, its session_meta too. That is what Codex makes of a fork of
-// history mode legacy. The parent is read once, twice if Turns is set, and may have
-// a writer; a last line of it that is torn is left out.
+// history mode legacy. The parent is read once, twice if Turns or Lines is set, and
+// may have a writer; a last line of it that is torn is left out.
 //
 // Of a paginated parent, which has no events that a legacy session is shown by, the
 // model is sent all of it and Codex's user gets to see little.
@@ -52,8 +55,14 @@ func Fork(ctx context.Context, p Parent, sink store.Sink, m Meta, o *Options) (_
 		err = fmt.Errorf("%w: it has plain events, or would", errors.ErrUnsupported)
 	}
 	end := int64(-1)
-	if err == nil && p.Turns > 0 {
+	switch {
+	case err != nil:
+	case p.Turns > 0 && p.Lines > 0:
+		err = errors.New("so many turns, or so many lines")
+	case p.Turns > 0:
 		end, err = endOfTurn(ctx, f, p.Turns)
+	case p.Lines > 0:
+		end, err = endOfLine(ctx, f, p.Lines)
 	}
 	if err != nil {
 		return nil, store.Wrap("fork", p.Name, err)
@@ -104,6 +113,27 @@ func eachLine(ctx context.Context, f store.File, end int64, do func(codec.Line) 
 		}
 	}
 	return nil
+}
+
+// endOfLine returns the offset at which line n ends, or -1 if it is the last one.
+func endOfLine(ctx context.Context, f store.File, n int) (int64, error) {
+	found := errors.New("found")
+	lines, end := 0, int64(-1)
+	err := eachLine(ctx, f, -1, func(line codec.Line) error {
+		if lines == n {
+			end = line.Offset
+			return found
+		}
+		lines++
+		return nil
+	})
+	switch {
+	case err != nil && !errors.Is(err, found):
+		return 0, err
+	case lines < n:
+		return 0, fmt.Errorf("it has %d lines and not %d", lines, n)
+	}
+	return end, nil
 }
 
 // endOfTurn returns the offset at which turn n ends: where the next one begins, or

@@ -345,6 +345,22 @@ var scenarios = []scenario{
 		must(r.t, err)
 		must(r.t, rec.Close(r.t.Context()))
 		r.check(rec.ID().String())
+
+		// And from the middle of a turn, where a call has no output yet.
+		name, err := filepath.Rel(r.dir, r.path(id))
+		must(r.t, err)
+		b, err := os.ReadFile(r.path(id))
+		must(r.t, err)
+		call := bytes.Index(b, []byte(`"function_call"`))
+		parent := recorder.Parent{Source: h.Store(), Name: filepath.ToSlash(name), Lines: bytes.Count(b[:call], []byte("\n")) + 1}
+		rec, err = recorder.Fork(r.t.Context(), parent, h.Store(), recorder.Meta{Cwd: r.work, Originator: "rollout", CLIVersion: "0.0.0", Provider: "mock"}, nil)
+		must(r.t, err)
+		must(r.t, rec.Close(r.t.Context()))
+		was := r.reconstruct(id, replay.AfterLine(parent.Lines))
+		if is := r.reconstruct(rec.ID().String(), replay.Point{}); !reflect.DeepEqual(is.Items, was.Items) || !was.Incomplete {
+			r.t.Errorf("a fork at line %d has %d items, and that line %d", parent.Lines, len(is.Items), len(was.Items))
+		}
+		r.check(rec.ID().String())
 	}},
 }
 
