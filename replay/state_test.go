@@ -23,8 +23,8 @@ import (
 	"github.com/rollout-sync/rollout/store/memfs"
 )
 
-// line is a line of a session.
-func line(typ, payload string) string {
+// envelope is a line of a session.
+func envelope(typ, payload string) string {
 	return fmt.Sprintf(`{"timestamp":"t","type":%q,"payload":%s}`, typ, payload) + "\n"
 }
 
@@ -41,30 +41,30 @@ func messageJSON(role, text string) string {
 	return fmt.Sprintf(`{"type":"message","role":%q,"content":[{"type":%q,"text":%s}]}`, role, typ, quote(text))
 }
 
-func said(text string) string     { return line("response_item", messageJSON("user", text)) }
-func answered(text string) string { return line("response_item", messageJSON("assistant", text)) }
+func said(text string) string     { return envelope("response_item", messageJSON("user", text)) }
+func answered(text string) string { return envelope("response_item", messageJSON("assistant", text)) }
 func call(id string) string {
-	return line("response_item", `{"type":"function_call","name":"f","arguments":"{}","call_id":"`+id+`"}`)
+	return envelope("response_item", `{"type":"function_call","name":"f","arguments":"{}","call_id":"`+id+`"}`)
 }
 
 func result(id, text string) string {
-	return line("response_item", fmt.Sprintf(`{"type":"function_call_output","call_id":%q,"output":%s}`, id, quote(text)))
+	return envelope("response_item", fmt.Sprintf(`{"type":"function_call_output","call_id":%q,"output":%s}`, id, quote(text)))
 }
-func event(typ, more string) string { return line("event_msg", `{"type":"`+typ+`"`+more+`}`) }
-func started(id string) string      { return event("task_started", `,"turn_id":"`+id+`"`) }
-func ended(id string) string        { return event("task_complete", `,"turn_id":"`+id+`"`) }
-func rolledBack(n int) string       { return event("thread_rolled_back", fmt.Sprintf(`,"num_turns":%d`, n)) }
+func happening(typ, more string) string { return envelope("event_msg", `{"type":"`+typ+`"`+more+`}`) }
+func started(id string) string      { return happening("task_started", `,"turn_id":"`+id+`"`) }
+func ended(id string) string        { return happening("task_complete", `,"turn_id":"`+id+`"`) }
+func rolledBack(n int) string       { return happening("thread_rolled_back", fmt.Sprintf(`,"num_turns":%d`, n)) }
 
 func settings(id, model string) string {
-	return line("turn_context", fmt.Sprintf(`{"turn_id":%q,"model":%q}`, id, model))
+	return envelope("turn_context", fmt.Sprintf(`{"turn_id":%q,"model":%q}`, id, model))
 }
 
 func world(full bool, s string) string {
-	return line("world_state", fmt.Sprintf(`{"full":%v,"state":%s}`, full, s))
+	return envelope("world_state", fmt.Sprintf(`{"full":%v,"state":%s}`, full, s))
 }
 
 func compactedTo(items ...string) string {
-	return line("compacted", `{"message":"summary","replacement_history":[`+strings.Join(items, ",")+`]}`)
+	return envelope("compacted", `{"message":"summary","replacement_history":[`+strings.Join(items, ",")+`]}`)
 }
 
 // turn is a turn of Codex 0.118 or later with these items.
@@ -125,19 +125,19 @@ func TestReconstruct(t *testing.T) {
 			want:  "u:one a:1 u:two a:2", turns: 2, model: "model of t2",
 		},
 		"what is said is events, too": {
-			lines: metaLine + said("one") + event("user_message", `,"message":"one"`) + event("agent_message", `,"message":"1"`) + answered("1"),
+			lines: metaLine + said("one") + happening("user_message", `,"message":"one"`) + happening("agent_message", `,"message":"1"`) + answered("1"),
 			want:  "u:one a:1", turns: 1,
 		},
 		"what the model is not sent": {
-			lines: metaLine + line("response_item", messageJSON("system", "s")) + said("one") +
-				line("response_item", `{"type":"from_the_future"}`) + line("response_item", `{"type":"ghost_snapshot","ghost_commit":{}}`) +
-				line("from_the_future", `{}`) + answered("1"),
+			lines: metaLine + envelope("response_item", messageJSON("system", "s")) + said("one") +
+				envelope("response_item", `{"type":"from_the_future"}`) + envelope("response_item", `{"type":"ghost_snapshot","ghost_commit":{}}`) +
+				envelope("from_the_future", `{}`) + answered("1"),
 			want: "u:one a:1", turns: 1,
 		},
 		"damage": {
 			lines: metaLine + said("one") + "{bad}\n" + answered("1")[:30] + answered("glued") +
 				strings.TrimSpace(said("two")) + said("objects") + strings.Replace(said("?"), "?", "\xff", 1) +
-				line("response_item", `{"type":"message","role":"user","content":3}`) + answered("1") + answered("torn")[:50],
+				envelope("response_item", `{"type":"message","role":"user","content":3}`) + answered("1") + answered("torn")[:50],
 			want: "u:one a:1", turns: 1, bad: 8,
 		},
 		"calls and outputs": {
@@ -145,7 +145,7 @@ func TestReconstruct(t *testing.T) {
 			want:  "u:one function_call c1 c1=aborted function_call c2 c2=r2 a:1", turns: 1,
 		},
 		"the last turn is open":  {lines: metaLine + turn("t1", said("one"), answered("1")) + started("t2") + said("two"), want: "u:one a:1 u:two", turns: 2, model: "model of t1", open: true},
-		"and aborted":            {lines: metaLine + started("t1") + said("one") + event("turn_aborted", `,"turn_id":"t1"`), want: "u:one", turns: 1},
+		"and aborted":            {lines: metaLine + started("t1") + said("one") + happening("turn_aborted", `,"turn_id":"t1"`), want: "u:one", turns: 1},
 		"it has no answer":       {lines: metaLine + said("one"), want: "u:one", turns: 1, open: true},
 		"it waits for the model": {lines: metaLine + said("one") + call("c1") + result("c1", "r"), want: "u:one function_call c1 c1=r", turns: 1, open: true},
 		"compaction": {
@@ -161,11 +161,11 @@ func TestReconstruct(t *testing.T) {
 			want:  "u:one a:1", turns: 1, model: "model of t1",
 		},
 		"compaction without its outcome": {
-			lines: metaLine + said("one") + answered("1") + said(context) + said("two") + call("c1") + line("compacted", `{"message":"sum"}`) + said("three"),
+			lines: metaLine + said("one") + answered("1") + said(context) + said("two") + call("c1") + envelope("compacted", `{"message":"sum"}`) + said("three"),
 			want:  "u:one u:two u:sum u:three", turns: 4, open: true,
 		},
 		"a compaction of which the metadata does not fit": {
-			lines: metaLine + said("one") + line("compacted", `{"message":"sum","replacement_history":7}`) + answered("1"),
+			lines: metaLine + said("one") + envelope("compacted", `{"message":"sum","replacement_history":7}`) + answered("1"),
 			want:  "u:one a:1", turns: 1, bad: 1,
 		},
 		"rollback": {
@@ -303,7 +303,7 @@ func TestReconstructCuts(t *testing.T) {
 	} {
 		t.Run(title, func(t *testing.T) {
 			t.Parallel()
-			lines := metaLine + line("turn_context", `{"model":"m"`+c.context+`}`) + said("one") + call("c1") + result("c1", long)
+			lines := metaLine + envelope("turn_context", `{"model":"m"`+c.context+`}`) + said("one") + call("c1") + result("c1", long)
 			s, err := replay.Reconstruct(t.Context(), session(t, lines), name, &c.o)
 			must(t, err)
 			if got, want := brief(t, s.Items), "u:one function_call c1 c1="+c.want; got != want {
@@ -312,7 +312,7 @@ func TestReconstructCuts(t *testing.T) {
 		})
 	}
 	parts := `{"type":"function_call_output","call_id":"c1","output":[{"type":"input_text","text":"0123456789"},{"type":"input_image","image_url":"x"},{"type":"input_text","text":""},{"type":"input_text","text":"` + strings.Repeat("y", 100) + `"},{"type":"input_text","text":"z"}]}`
-	lines := metaLine + call("c1") + line("response_item", parts)
+	lines := metaLine + call("c1") + envelope("response_item", parts)
 	s, err := replay.Reconstruct(t.Context(), session(t, lines), name, &replay.Options{Truncation: replay.Truncation{Mode: "bytes", Limit: 20}})
 	must(t, err)
 	const want = `[{"type":"input_text","text":"0123456789"},{"type":"input_image","image_url":"x"},{"type":"input_text","text":"yyyyyyy…86 chars truncated…yyyyyyy"},{"type":"input_text","text":"[omitted 1 text items ...]"}]`
@@ -323,7 +323,7 @@ func TestReconstructCuts(t *testing.T) {
 
 func TestReconstructIDs(t *testing.T) {
 	t.Parallel()
-	lines := metaLine + line("response_item", `{"type":"function_call","id":"fc_000007_0","name":"f","arguments":"{}","call_id":"c","internal_chat_message_metadata_passthrough":{"turn_id":"t"}}`)
+	lines := metaLine + envelope("response_item", `{"type":"function_call","id":"fc_000007_0","name":"f","arguments":"{}","call_id":"c","internal_chat_message_metadata_passthrough":{"turn_id":"t"}}`)
 	for version, want := range map[string]string{
 		// The second id is what Codex 0.169 sent for this call.
 		"": `{"type":"function_call","id":"fc_000007_0","name":"f","arguments":"{}","call_id":"c"} ` +
@@ -369,13 +369,13 @@ func rolloutID(n int) string { return fmt.Sprintf("01a1f81e-b96c-7071-a214-%012d
 
 // child is the first line of a rollout that begins with a stretch of another.
 func child(id, base string, end int) string {
-	return line("session_meta", fmt.Sprintf(`{"id":%q,"history_mode":"paginated","history_base":{"thread_id":%q,"end_ordinal_exclusive":0,"end_byte_offset":%d}}`, id, base, end))
+	return envelope("session_meta", fmt.Sprintf(`{"id":%q,"history_mode":"paginated","history_base":{"thread_id":%q,"end_ordinal_exclusive":0,"end_byte_offset":%d}}`, id, base, end))
 }
 
 func TestReconstructLineage(t *testing.T) {
 	t.Parallel()
 	a, b, c := rolloutID(1), rolloutID(2), rolloutID(3)
-	first := line("session_meta", `{"id":"`+a+`"}`) + turn("t1", said("one"), answered("1"))
+	first := envelope("session_meta", `{"id":"`+a+`"}`) + turn("t1", said("one"), answered("1"))
 	second := turn("t2", said("two"), answered("2"))
 	ofB := child(b, a, len(first)) + turn("t3", said("three"))
 	for title, tc := range map[string]struct {
@@ -476,9 +476,9 @@ func TestPoints(t *testing.T) {
 		return out.String()
 	}
 	talk := func(id, text string) string {
-		return started(id) + said(text) + event("item_completed", `,"item":{"type":"UserMessage","content":[]}`) + answered("re "+text) + ended(id)
+		return started(id) + said(text) + happening("item_completed", `,"item":{"type":"UserMessage","content":[]}`) + answered("re "+text) + ended(id)
 	}
-	first := number(line("session_meta", `{"id":"`+a+`"}`)+talk("t1", "one")+talk("t2", "two"), 0) // 11 lines, ordinals 0 to 20
+	first := number(envelope("session_meta", `{"id":"`+a+`"}`)+talk("t1", "one")+talk("t2", "two"), 0) // 11 lines, ordinals 0 to 20
 	own := number(strings.Replace(child(b, a, len(first)), `"end_ordinal_exclusive":0`, `"end_ordinal_exclusive":22`, 1)+talk("t3", "three"), 22)
 	tr := newTree(t, map[string]string{a: first, b: own})
 	for _, c := range []struct {
@@ -604,7 +604,7 @@ func randomSession(rng *rand.Rand) (content string, steps []step) {
 					continue
 				}
 				w := next()
-				add(line("compacted", `{"message":"`+w+`"}`), step{kind: "summary", words: []string{w}})
+				add(envelope("compacted", `{"message":"`+w+`"}`), step{kind: "summary", words: []string{w}})
 			case 7:
 				add([]string{"{bad\n", "\n", "{}\n", said("a")[:20] + said("b")}[rng.IntN(4)], step{kind: "damage"})
 			case 8:
@@ -613,7 +613,7 @@ func randomSession(rng *rand.Rand) (content string, steps []step) {
 		}
 		switch rng.IntN(6) {
 		case 0:
-			add(event("turn_aborted", `,"turn_id":"`+id+`"`), step{kind: "end"})
+			add(happening("turn_aborted", `,"turn_id":"`+id+`"`), step{kind: "end"})
 		case 1: // cut off
 		default:
 			if tasks {
