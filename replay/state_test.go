@@ -41,8 +41,9 @@ func messageJSON(role, text string) string {
 	return fmt.Sprintf(`{"type":"message","role":%q,"content":[{"type":%q,"text":%s}]}`, role, typ, quote(text))
 }
 
-func said(text string) string     { return envelope("response_item", messageJSON("user", text)) }
+func said(text string) string { return envelope("response_item", messageJSON("user", text)) }
 func answered(text string) string { return envelope("response_item", messageJSON("assistant", text)) }
+
 func call(id string) string {
 	return envelope("response_item", `{"type":"function_call","name":"f","arguments":"{}","call_id":"`+id+`"}`)
 }
@@ -50,10 +51,13 @@ func call(id string) string {
 func result(id, text string) string {
 	return envelope("response_item", fmt.Sprintf(`{"type":"function_call_output","call_id":%q,"output":%s}`, id, quote(text)))
 }
+
 func happening(typ, more string) string { return envelope("event_msg", `{"type":"`+typ+`"`+more+`}`) }
-func started(id string) string      { return happening("task_started", `,"turn_id":"`+id+`"`) }
-func ended(id string) string        { return happening("task_complete", `,"turn_id":"`+id+`"`) }
-func rolledBack(n int) string       { return happening("thread_rolled_back", fmt.Sprintf(`,"num_turns":%d`, n)) }
+func started(id string) string          { return happening("task_started", `,"turn_id":"`+id+`"`) }
+func ended(id string) string            { return happening("task_complete", `,"turn_id":"`+id+`"`) }
+func rolledBack(n int) string {
+	return happening("thread_rolled_back", fmt.Sprintf(`,"num_turns":%d`, n))
+}
 
 func settings(id, model string) string {
 	return envelope("turn_context", fmt.Sprintf(`{"turn_id":%q,"model":%q}`, id, model))
