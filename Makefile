@@ -4,7 +4,7 @@
 RACE := $(shell command -v cc >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
 MODULES := . integration bench
 
-.PHONY: test check cross unit integration mutate soak bench bench-list fuzz
+.PHONY: test check cross unit integration codex mutate soak bench bench-list fuzz
 
 ## test: everything that CI runs
 test: check cross unit integration mutate
@@ -25,9 +25,14 @@ cross:
 unit:
 	go test $(RACE) ./...
 
-## integration: against real servers, which are built or linked from their modules
+## integration: against real servers, which are built or linked from their modules,
+## and two versions of the real Codex, if npm can be reached
 integration:
 	cd integration && go test ./...
+
+## codex: what we reconstruct against what all versions of the real Codex send
+codex:
+	cd integration && ROLLOUT_CODEX=require ROLLOUT_CODEX_VERSIONS=all go test -v ./codex
 
 ## mutate: breaks each guarantee; the test that holds it has to notice
 mutate:
@@ -51,6 +56,6 @@ FUZZTIME ?= 30s
 fuzz:
 	@set -e; for p in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz || true); do \
-			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; \
+			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$p; \
 		done; \
 	done

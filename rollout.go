@@ -8,7 +8,7 @@
 //
 //	recorder     records a session; Flush returns when it is on the disk
 //	listing      pages of sessions, newest first, of several stores at once
-//	replay       sessions item by item, and as transcripts
+//	replay       sessions item by item, as transcripts, and the state to go on from
 //	mirror       copies homes to a mirror, verifies it and restores from it
 //	store        what a store has to do, and what it promises
 //	store/local  files in a directory
@@ -135,6 +135,27 @@ func (h *Home) Replay(ctx context.Context, id uuid.UUID) iter.Seq2[replay.Item, 
 		}
 		replay.Load(ctx, h.store, it.Path)(yield)
 	}
+}
+
+// Reconstruct returns the state of a session, as replay.Reconstruct does. What it
+// begins with by reference is looked for in the home, unless o.Find is set; o may be
+// nil.
+func (h *Home) Reconstruct(ctx context.Context, id uuid.UUID, o *replay.Options) (*replay.State, error) {
+	it, err := h.Find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	var withFind replay.Options
+	if o != nil {
+		withFind = *o
+	}
+	if withFind.Find == nil {
+		withFind.Find = func(ctx context.Context, rollout string) (store.Source, string, error) {
+			it, err := listing.Rollout(ctx, []listing.Place{h.Place()}, rollout)
+			return h.store, it.Path, err
+		}
+	}
+	return replay.Reconstruct(ctx, h.store, it.Path, &withFind)
 }
 
 // Place returns the home for package listing, with the sessions' names as they

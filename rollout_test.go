@@ -17,6 +17,7 @@ import (
 	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/listing"
 	"github.com/rollout-sync/rollout/recorder"
+	"github.com/rollout-sync/rollout/replay"
 	"github.com/rollout-sync/rollout/store"
 )
 
@@ -362,5 +363,31 @@ func TestDelete(t *testing.T) {
 				t.Errorf("again: %v", err)
 			}
 		})
+	}
+}
+
+func TestReconstructFindsTheParent(t *testing.T) {
+	t.Parallel()
+	home, dir := openHome(t)
+	const parent, child = "01a1f81e-b96c-7071-a214-a4467b4a9b32", "01a1f81e-b96c-7071-a214-a4467b4a9b33"
+	said := func(text string) string {
+		return `{"timestamp":"t","ordinal":1,"type":"response_item","payload":{"type":"message","role":"user","content":[{"type":"input_text","text":"` + text + `"}]}}` + "\n"
+	}
+	first := `{"timestamp":"t","ordinal":0,"type":"session_meta","payload":{"id":"` + parent + `","history_mode":"paginated"}}` + "\n" + said("one")
+	base := fmt.Sprintf(`{"thread_id":%q,"end_ordinal_exclusive":2,"end_byte_offset":%d}`, parent, len(first))
+	put(t, dir, "sessions/2026/11/20/rollout-2026-11-20T08-41-46-"+child+".jsonl",
+		`{"timestamp":"t","ordinal":2,"type":"session_meta","payload":{"id":"`+child+`","history_mode":"paginated","history_base":`+base+`}}`+"\n"+said("three"))
+	id := uuid.MustParse(child)
+	if _, err := home.Reconstruct(t.Context(), id, nil); !errors.Is(err, replay.ErrNoBase) {
+		t.Errorf("without the parent: %v", err)
+	}
+	put(t, dir, "archived_sessions/rollout-2026-11-20T08-41-45-"+parent+".jsonl", first+said("two"))
+	s, err := home.Reconstruct(t.Context(), id, nil)
+	must(t, err)
+	if got := fmt.Sprintf("%s", s.Items); strings.Count(got, `"text"`) != 2 || !strings.Contains(got, `"one"`) || !strings.Contains(got, `"three"`) {
+		t.Errorf("got %s", got)
+	}
+	if _, err := home.Reconstruct(t.Context(), uuid.Nil, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a session that is not there: %v", err)
 	}
 }

@@ -302,3 +302,18 @@ func ExampleUnquote() {
 	// Output:
 	// "ok\n" true
 }
+
+func ExampleTurns() {
+	var turns codec.Turns
+	for line, err := range codec.Lines(strings.NewReader(session)) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if it, err := codec.DecodeItem(line.Bytes); err == nil {
+			turns.Add(it, line.Offset)
+		}
+	}
+	fmt.Println("turns begin at", turns.Starts)
+	// Output:
+	// turns begin at [241]
+}

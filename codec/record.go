@@ -22,6 +22,8 @@ type Record struct {
 	Bytes []byte
 	// Ended tells that the record's line has its '\n'.
 	Ended bool
+	// Alone tells that the record is all of its line. Codex skips a line of several.
+	Alone bool
 	// Item is what the record says. It is not all zero with every Err: an item
 	// may be known and lack what Codex needs to load it.
 	Item Item
@@ -84,6 +86,7 @@ func Records(r io.Reader, limit int) iter.Seq2[Record, error] {
 			if nuls == 0 || length > 0 {
 				records = appendRecords(records, l, length, number)
 			}
+			records[0].Alone = len(records) == 1
 			for _, rec := range records {
 				if !yield(rec, nil) {
 					return
@@ -111,6 +114,7 @@ func RecordsBackward(r io.ReaderAt, size int64, limit int) iter.Seq2[Record, err
 				return
 			}
 			records = appendRecords(records[:0], l, length, number)
+			records[0].Alone = len(records) == 1
 			for _, rec := range slices.Backward(records) {
 				if !yield(rec, nil) {
 					return

@@ -2,7 +2,9 @@ package listing_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/rollout-sync/rollout/listing"
@@ -73,4 +75,19 @@ func ExampleFind() {
 	}
 	fmt.Println(it.ID, *it.FirstUserMessage)
 	// Output: 01a1f2d4-9400-7000-8000-000000000001 fix the test
+}
+
+func ExampleRollout() {
+	ctx := context.Background()
+	places := []listing.Place{{Where: listing.Local, Source: home(ctx)}}
+	it, err := listing.Rollout(ctx, places, "01a1f2d4-9400-7000-8000-000000000001")
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(it.Path)
+	_, err = listing.Rollout(ctx, places, "01a1f2d4-9400-7000-8000-0000000000ff")
+	fmt.Println(errors.Is(err, fs.ErrNotExist))
+	// Output:
+	// sessions/2026/11/19/rollout-2026-11-19T08-03-00-01a1f2d4-9400-7000-8000-000000000001.jsonl
+	// true
 }

@@ -43,6 +43,19 @@ func Find(ctx context.Context, places []Place, ref string) (Item, error) {
 	return it, store.Wrap("find", ref, err)
 }
 
+// Rollout returns the rollout with this id: the last UUID in its file's name, of
+// which a session that was reverted has several. It looks where Find does. If there
+// is none it is fs.ErrNotExist.
+func Rollout(ctx context.Context, places []Place, id string) (Item, error) {
+	f := &finder{places: places, ref: id, id: hexDigits(id), rollout: true}
+	f.window, f.idOnly = idWindow(f.id)
+	if !f.idOnly {
+		return Item{}, store.Wrap("find", id, fs.ErrNotExist)
+	}
+	it, err := f.find(ctx)
+	return it, store.Wrap("find", id, err)
+}
+
 // hexDigits returns the digits of what may be the beginning of an id, else "".
 func hexDigits(ref string) string {
 	digits := strings.ToLower(strings.ReplaceAll(ref, "-", ""))
@@ -68,11 +81,12 @@ func idWindow(digits string) (window span, whole bool) {
 
 // A finder looks for rollouts by name, in no order.
 type finder struct {
-	places []Place
-	ref    string
-	id     string // hexadecimal digits; "" if ref is no id
-	idOnly bool   // ref can be no name
-	window span
+	places  []Place
+	ref     string
+	id      string // hexadecimal digits; "" if ref is no id
+	idOnly  bool   // ref can be no name
+	rollout bool   // ref is the id of a rollout, not of a session
+	window  span
 
 	mu         sync.Mutex
 	ids, named []*node
@@ -92,7 +106,7 @@ func (f *finder) find(ctx context.Context) (Item, error) {
 	}
 	it, mode, err := f.newest(ctx, f.ids)
 	found := err == nil && it != nil
-	if err != nil || found && mode != codec.HistoryPaginated {
+	if err != nil || found && (f.rollout || mode != codec.HistoryPaginated) {
 		return deref(it), err
 	}
 	left := f.outside
@@ -166,7 +180,8 @@ func (f *finder) look(ctx context.Context, dir *node, e store.Entry) {
 	}
 	file := newFile(dir.dir.place, e, name)
 	matched := &f.ids
-	if f.id == "" || !strings.HasPrefix(hexID(name.Session), f.id) && !strings.HasPrefix(hexID(name.Rollout), f.id) {
+	isSession := !f.rollout && strings.HasPrefix(hexID(name.Session), f.id)
+	if f.id == "" || !isSession && !strings.HasPrefix(hexID(name.Rollout), f.id) {
 		if f.idOnly {
 			return
 		}

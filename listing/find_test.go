@@ -123,3 +123,26 @@ func TestFindErrors(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A rollout is found by its own id, not by its session's.
+func TestRollout(t *testing.T) {
+	t.Parallel()
+	session, other := v7(noon, 1), v7(noon.Add(time.Hour), 2)
+	home := tree(t, map[string]string{
+		dated(noon, session):                                       g2(session, noon),
+		reverted(noon.Add(time.Hour), session, other):              g2(session, noon),
+		dated(noon.AddDate(0, 0, -9), v7(noon, 9)):                 g2(v7(noon, 9), noon), // in the directory of another date
+		"archived_sessions/" + codec.NewName(noon, v4(3)).String(): g1(v4(3), noon, "/w"),
+	})
+	for _, id := range []uuid.UUID{session, other, v7(noon, 9), v4(3)} {
+		it, err := listing.Rollout(t.Context(), local(home), id.String())
+		if err != nil || it.RolloutID != id {
+			t.Errorf("%s: got %s, %v", id, it.RolloutID, err)
+		}
+	}
+	for _, id := range []string{v7(noon, 7).String(), session.String()[:13], "", "x"} {
+		if it, err := listing.Rollout(t.Context(), local(home), id); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q: got %s, %v", id, it.RolloutID, err)
+		}
+	}
+}

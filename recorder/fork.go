@@ -2,7 +2,6 @@ package recorder
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,13 +17,16 @@ type Parent struct {
 	// Turns is how many of its turns are taken over, 0 all of them. A turn begins
 	// with what a person says; turns that were rolled back do not count.
 	Turns int
+	// Lines is how many of its lines are taken over, 0 all of them: the new session
+	// may begin within a turn, as replay.AfterLine has its state. Not with Turns.
+	Lines int
 }
 
 // Fork returns a recorder of a new session that begins as another one did: its own
 // session_meta, with ForkedFrom set to the parent's id, and then the parent's
 // lines, byte for byte, its session_meta too. That is what Codex makes of a fork of
-// history mode legacy. The parent is read once, twice if Turns is set, and may have
-// a writer; a last line of it that is torn is left out.
+// history mode legacy. The parent is read once, twice if Turns or Lines is set, and
+// may have a writer; a last line of it that is torn is left out.
 //
 // Of a paginated parent, which has no events that a legacy session is shown by, the
 // model is sent all of it and Codex's user gets to see little.
@@ -53,8 +55,14 @@ func Fork(ctx context.Context, p Parent, sink store.Sink, m Meta, o *Options) (_
 		err = fmt.Errorf("%w: it has plain events, or would", errors.ErrUnsupported)
 	}
 	end := int64(-1)
-	if err == nil && p.Turns > 0 {
+	switch {
+	case err != nil:
+	case p.Turns > 0 && p.Lines > 0:
+		err = errors.New("so many turns, or so many lines")
+	case p.Turns > 0:
 		end, err = endOfTurn(ctx, f, p.Turns)
+	case p.Lines > 0:
+		end, err = endOfLine(ctx, f, p.Lines)
 	}
 	if err != nil {
 		return nil, store.Wrap("fork", p.Name, err)
@@ -107,72 +115,46 @@ func eachLine(ctx context.Context, f store.File, end int64, do func(codec.Line) 
 	return nil
 }
 
+// endOfLine returns the offset at which line n ends, or -1 if it is the last one.
+func endOfLine(ctx context.Context, f store.File, n int) (int64, error) {
+	found := errors.New("found")
+	lines, end := 0, int64(-1)
+	err := eachLine(ctx, f, -1, func(line codec.Line) error {
+		if lines == n {
+			end = line.Offset
+			return found
+		}
+		lines++
+		return nil
+	})
+	switch {
+	case err != nil && !errors.Is(err, found):
+		return 0, err
+	case lines < n:
+		return 0, fmt.Errorf("it has %d lines and not %d", lines, n)
+	}
+	return end, nil
+}
+
 // endOfTurn returns the offset at which turn n ends: where the next one begins, or
 // -1 if none does.
 func endOfTurn(ctx context.Context, f store.File, n int) (int64, error) {
-	var t turns
+	var t codec.Turns
 	err := eachLine(ctx, f, -1, func(line codec.Line) error {
 		if it, err := codec.DecodeItem(line.Bytes); err == nil {
-			t.add(it, line.Offset)
+			t.Add(it, line.Offset)
 		}
 		return nil
 	})
 	switch {
 	case err != nil:
 		return 0, err
-	case n > len(t.starts):
-		return 0, fmt.Errorf("it has %d turns and not %d", len(t.starts), n)
-	case n == len(t.starts):
+	case n > len(t.Starts):
+		return 0, fmt.Errorf("it has %d turns and not %d", len(t.Starts), n)
+	case n == len(t.Starts):
 		return -1, nil
 	}
-	return t.starts[n], nil
-}
-
-// turns finds where the turns of a session begin. Codex says so from 0.118 on, with
-// task_started; before, a turn begins with what is sent to the model before it is
-// shown as a user_message: the turn_context and the messages of a user. In a
-// paginated session a user_message is a completed item.
-type turns struct {
-	starts  []int64 // of the turns that were not rolled back
-	opening bool    // the last items may belong to the turn that comes
-	at      int64   // where they begin
-	tasks   bool    // there are task_started
-	open    bool    // of which the last has no user_message yet
-}
-
-func (t *turns) add(it codec.Item, off int64) {
-	var p struct {
-		Type, Role string
-		Item       struct{ Type string }
-		Turns      int `json:"num_turns"`
-	}
-	if it.Type == codec.TypeEventMsg || it.Type == codec.TypeResponseItem {
-		_ = json.Unmarshal(it.Payload, &p) // what does not fit is of no type
-	}
-	switch {
-	case it.Type == codec.TypeEventMsg && (p.Type == "task_started" || p.Type == "turn_started"):
-		t.tasks, t.open, t.opening, t.at = true, true, true, off
-	case it.Type == codec.TypeEventMsg && (p.Type == "user_message" || p.Type == "item_completed" && p.Item.Type == "UserMessage"):
-		// Within a task it may also be a word in between.
-		if !t.tasks || t.open {
-			if !t.opening {
-				t.at = off
-			}
-			t.starts = append(t.starts, t.at)
-		}
-		t.open, t.opening = false, false
-	case it.Type == codec.TypeEventMsg && p.Type == "thread_rolled_back":
-		t.starts = t.starts[:max(0, len(t.starts)-max(0, p.Turns))]
-		t.opening = false
-	case t.tasks && t.open:
-		// Everything behind a task_started is of its turn.
-	case it.Type == codec.TypeTurnContext, it.Type == codec.TypeResponseItem && p.Type == "message" && p.Role != "assistant":
-		if !t.opening {
-			t.opening, t.at = true, off
-		}
-	default:
-		t.opening = false
-	}
+	return t.Starts[n], nil
 }
 
 // discard gives up a session that New began, and what is written of it, if the

@@ -73,6 +73,30 @@ func TestForkKeepsEveryByte(t *testing.T) {
 	}
 }
 
+func TestForkAtALine(t *testing.T) {
+	t.Parallel()
+	lines := []string{metaLine, noteLine("1"), "\n", noteLine("2")}
+	for n, keep := range map[int]int{0: 4, 1: 1, 2: 2, 3: 3, 4: 4, 5: -1} {
+		st := memfs.New(nil)
+		write(t, st, name, strings.Join(lines, ""))
+		r, err := recorder.Fork(t.Context(), recorder.Parent{Source: st, Name: name, Lines: n}, st, childMeta, at)
+		if (err != nil) != (keep < 0) {
+			t.Fatalf("%d lines: got %v", n, err)
+		} else if err != nil {
+			continue
+		}
+		must(t, r.Close(t.Context()))
+		if got, want := read(t, st, childName), childLine+strings.Join(lines[:keep], ""); got != want {
+			t.Errorf("%d lines: got\n%s\nwant\n%s", n, got, want)
+		}
+	}
+	st := memfs.New(nil)
+	write(t, st, name, strings.Join(lines, ""))
+	if _, err := recorder.Fork(t.Context(), recorder.Parent{Source: st, Name: name, Lines: 1, Turns: 1}, st, childMeta, at); err == nil {
+		t.Error("turns and lines: no error")
+	}
+}
+
 func TestForkAtATurn(t *testing.T) {
 	t.Parallel()
 	// A turn in the order of the versions of Codex, and in that of an agent that

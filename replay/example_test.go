@@ -195,3 +195,49 @@ func ExampleClean() {
 	// Output:
 	// red␇
 }
+
+func ExampleReconstruct() {
+	const name = "sessions/2026/11/20/rollout-2026-11-20T08-41-45-01a1f81e-b96c-7071-a214-a4467b4a9b32.jsonl"
+	// After its third line, where the tool has not answered yet.
+	state, err := replay.Reconstruct(context.Background(), recorded(), name, &replay.Options{At: replay.AfterLine(3)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, item := range state.Items {
+		fmt.Printf("%s\n", item)
+	}
+	fmt.Println("incomplete:", state.Incomplete)
+	// Output:
+	// {"type":"function_call","name":"shell","arguments":"{\"command\":[\"date\",\"-u\"]}","call_id":"c1"}
+	// {"type":"function_call_output","call_id":"c1","output":"aborted"}
+	// incomplete: true
+}
+
+func ExampleLoadUntil() {
+	const name = "sessions/2026/11/20/rollout-2026-11-20T08-41-45-01a1f81e-b96c-7071-a214-a4467b4a9b32.jsonl"
+	for it, err := range replay.LoadUntil(context.Background(), recorded(), name, replay.AfterLine(2), nil) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(it.Line, it.Type)
+	}
+	// Output:
+	// 1 session_meta
+	// 2 event_msg
+}
+
+func ExampleLoadLast() {
+	const name = "sessions/2026/11/20/rollout-2026-11-20T08-41-45-01a1f81e-b96c-7071-a214-a4467b4a9b32.jsonl"
+	for it, err := range replay.LoadLast(context.Background(), recorded(), name) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(it.Line, it.Type, it.Err)
+	}
+	// Output:
+	// 1 session_meta <nil>
+	// -4 event_msg <nil>
+	// -3 response_item <nil>
+	// -2 response_item <nil>
+	// -1  cut off
+}

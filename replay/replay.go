@@ -7,13 +7,15 @@
 //	err := replay.WriteHTML(w, replay.Redact(replay.Entries(items)))
 //
 // All of it streams: the memory that it takes does not depend on how long a session
-// is, but on its longest line.
+// is, but on its longest line. [Reconstruct] returns the state from which an agent
+// goes on: what its model would be sent.
 package replay
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"iter"
 
 	"github.com/rollout-sync/rollout/codec"
@@ -35,7 +37,9 @@ type Item struct {
 	// Item is what the line says. Its Payload and Metadata are valid until the
 	// next item is asked for.
 	codec.Item
-	Line   int   // counted from 1, blank lines too; 0 is no record (see Follow)
+	// Line is counted from 1, blank lines too, or from the end, of which the last is
+	// -1 (see LoadLast); 0 is no record (see Follow).
+	Line   int
 	Offset int64 // of the record in the plain bytes
 	// Err tells why the record is no item, which then is zero: codec.ErrTorn,
 	// codec.ErrNUL or what else is wrong with it, which never quotes it. Codex
@@ -65,6 +69,26 @@ func Load(ctx context.Context, src store.Source, name string) iter.Seq2[Item, er
 		defer r.Close()
 
 		empty, hasMeta := true, false
+		for it, err := range itemsOf(ctx, r, name, 1, 0) {
+			empty = false
+			hasMeta = hasMeta || it.Type == codec.TypeSessionMeta
+			if !yield(it, err) || err != nil {
+				return
+			}
+		}
+		switch {
+		case empty:
+			yield(Item{}, store.Wrap("load", name, ErrEmpty))
+		case !hasMeta:
+			yield(Item{}, store.Wrap("load", name, ErrNoMeta))
+		}
+	}
+}
+
+// itemsOf returns the items of what r reads: a rollout from an offset on, which is
+// where a line begins.
+func itemsOf(ctx context.Context, r io.Reader, name string, line int, off int64) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
 		for rec, err := range codec.Records(r, 0) {
 			if err == nil {
 				err = ctx.Err()
@@ -76,21 +100,13 @@ func Load(ctx context.Context, src store.Source, name string) iter.Seq2[Item, er
 			if errors.Is(rec.Err, codec.ErrBlank) {
 				continue
 			}
-			it := Item{Line: rec.Line, Offset: rec.Offset, Err: rec.Err}
+			it := Item{Line: line + rec.Line - 1, Offset: off + rec.Offset, Err: rec.Err}
 			if it.Err == nil {
 				it.Item = rec.Item
 			}
-			empty = false
-			hasMeta = hasMeta || it.Type == codec.TypeSessionMeta
 			if !yield(it, nil) {
 				return
 			}
-		}
-		switch {
-		case empty:
-			yield(Item{}, store.Wrap("load", name, ErrEmpty))
-		case !hasMeta:
-			yield(Item{}, store.Wrap("load", name, ErrNoMeta))
 		}
 	}
 }

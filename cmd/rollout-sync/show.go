@@ -19,8 +19,8 @@ import (
 
 // showFlags are the flags of show.
 type showFlags struct {
-	format, where  string
-	redact, follow bool
+	format, where, at       string
+	redact, follow, history bool
 }
 
 func (a *app) showCommand() *cobra.Command {
@@ -46,12 +46,19 @@ The formats:
 shapes that it knows. It is a help and no promise: read what you publish. It does
 not apply to jsonl, whose bytes are the session itself.
 
+--at shows the session up to a line of its file or to the end of a turn, counted
+from 1, or with "last" only what came since the last message of the user, for which
+the largest session is read from its end. --history prints what the model would be
+sent to go on from there, as a JSON array.
+
 --follow goes on with what a running session appends, until it is interrupted. It
 follows a session in the home, also when Codex archives or compresses it, and
 ends when it is gone or was rewritten.`,
 		Example: `  rollout-sync show 0198b1aa | less
   rollout-sync show "fix the build" --format html --redact > build.html
   rollout-sync show 0198b1aa --follow
+  rollout-sync show 0198b1aa --at last
+  rollout-sync show 0198b1aa --at turn:3 --history | jq length
   rollout-sync show 0198b1aa --format json | jq -r 'select(.kind == "call").call.input'
   rollout-sync show 0198b1aa --format jsonl | jq -c .type`,
 		Args: cobra.ExactArgs(1),
@@ -61,6 +68,8 @@ ends when it is gone or was rewritten.`,
 	f.StringVar(&flags.format, "format", "text", "how: `text`, markdown, html, json or jsonl")
 	f.StringVar(&flags.where, "where", "any", "from this `place`: local, mirror or any")
 	f.BoolVar(&flags.redact, "redact", false, "mask what looks like a secret")
+	f.StringVar(&flags.at, "at", "", "up to this `point`: LINE, turn:N or last")
+	f.BoolVar(&flags.history, "history", false, "what the model would be sent, as JSON")
 	f.BoolVar(&flags.follow, "follow", false, "go on with what is appended")
 	return cmd
 }
@@ -68,7 +77,7 @@ ends when it is gone or was rewritten.`,
 func (a *app) show(ctx context.Context, id string, flags showFlags) error {
 	write := map[string]func(io.Writer, iter.Seq2[replay.Entry, error]) error{
 		"text": func(w io.Writer, entries iter.Seq2[replay.Entry, error]) error {
-			return replay.WriteText(w, entries, replay.TextOptions{Color: colored(w)})
+			return replay.WriteText(w, entries, replay.TextOptions{Color: colours(w)})
 		},
 		"markdown": replay.WriteMarkdown,
 		"html":     replay.WriteHTML,
@@ -81,6 +90,16 @@ func (a *app) show(ctx context.Context, id string, flags showFlags) error {
 		return usagef("--redact: --format jsonl prints the bytes as they are")
 	case flags.follow && (write == nil || flags.format == "html"):
 		return usagef("--follow: not with --format %s; text, markdown and json can be followed", flags.format)
+	case flags.follow && (flags.at != "" || flags.history):
+		return usagef("--follow: not with --at or --history")
+	case write == nil && flags.at != "" && !flags.history:
+		return usagef("--at: --format jsonl prints all bytes as they are")
+	case flags.history && (flags.format != "text" || flags.redact):
+		return usagef("--history: is JSON as the model gets it; --format and --redact do not apply")
+	}
+	point, err := parsePoint(flags.at)
+	if err != nil {
+		return err
 	}
 	p, err := a.openPlaces(ctx, flags.where)
 	if err != nil {
@@ -95,10 +114,16 @@ func (a *app) show(ctx context.Context, id string, flags showFlags) error {
 	if err != nil {
 		return err
 	}
-	if write == nil {
+	switch {
+	case flags.history:
+		return a.writeHistory(ctx, src, name, replay.Options{At: point, Find: p.find})
+	case write == nil:
 		return a.showBytes(ctx, src, name)
 	}
-	items := replay.Load(ctx, src, name)
+	items := replay.LoadUntil(ctx, src, name, point, p.find)
+	if flags.at == atLast {
+		items = replay.LoadLast(ctx, src, name)
+	}
 	if flags.follow {
 		if it.Where == listing.Mirror {
 			return usagef("--follow: the session %s is only in the mirror, where nothing is appended", it.ID)
@@ -126,9 +151,9 @@ func (a *app) reportBad(name string, items iter.Seq2[replay.Item, error]) iter.S
 	}
 }
 
-// source returns where to read an item.
+// source returns where to read the newest version of an item.
 func (p *places) source(it listing.Item) (store.Source, string, error) {
-	if it.Where != listing.Mirror {
+	if it.Where != listing.Mirror && deref(it.Mirror) != listing.Ahead {
 		return p.home.Store(), it.Path, nil
 	}
 	n, err := codec.ParseName(path.Base(it.Path))

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -236,10 +235,4 @@ func cutLeft(path string, width int) string {
 		return runewidth.TruncateLeft(path, n-width+1, "…")
 	}
 	return path
-}
-
-// colours reports whether w is a terminal that shows them, and whose user wants
-// them (no-color.org).
-func colours(w io.Writer) bool {
-	return width(w) > 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }

@@ -54,9 +54,9 @@ func width(w io.Writer) int {
 	return n
 }
 
-// colored tells whether w is a terminal that is to have colours (no-color.org). On
+// colours tells whether w is a terminal that is to have colours (no-color.org). On
 // Windows it is one that surely understands them.
-func colored(w io.Writer) bool {
+func colours(w io.Writer) bool {
 	return terminal(w) != nil && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" &&
 		(runtime.GOOS != "windows" || os.Getenv("WT_SESSION") != "")
 }

@@ -358,7 +358,7 @@ var mutations = []mutation{
 	},
 	{
 		"listing/find.go", "the look at the days after a paginated session's own",
-		"if err != nil || found && mode != codec.HistoryPaginated {", "if _ = mode; err != nil || found {", "listing", "TestFind",
+		"found && (f.rollout || mode != codec.HistoryPaginated) {", "found && (f.rollout || mode != \"\" || true) {", "listing", "TestFind",
 	},
 
 	// Transcripts.
@@ -409,5 +409,39 @@ var mutations = []mutation{
 	{
 		replay + "/follow.go", "the compare with what was read before",
 		"!bytes.Equal(was[:n], f.tail)", "false && bytes.Equal(was[:n], f.tail)", replay, "TestFollow",
+	},
+
+	// What the model is told.
+	{
+		"replay/walk.go", "the turns that a rollback takes back, with their compactions",
+		"if w.rollbacks > 0 {", "if false {", "replay", "TestReconstruct",
+	},
+	{
+		"replay/walk.go", "the turn of an end",
+		"if s.used && compatible {", "if s.used {", "replay", "TestReconstruct",
+	},
+	{
+		"replay/state.go", "the compactions that were taken back",
+		"return true, nil // taken back", "h.replace(c.ReplacementHistory)", "replay", "TestReconstruct",
+	},
+	{
+		"replay/state.go", "the loss of a line that has several records",
+		"case !rec.Alone:", "case false:", "replay", "TestReconstruct",
+	},
+	{
+		"replay/history.go", "the answer to a call that has none",
+		`if isCall && e.callID != "" && !outputs[output+e.callID] {`, "if false {", "replay", "TestReconstruct",
+	},
+	{
+		"replay/lineage.go", "the length check of a base",
+		"if size := f.Info().Size; size >= 0 && end > size {", "if size := f.Info().Size; false && end > size {", "replay", "TestReconstructLineage",
+	},
+	{
+		"replay/lineage.go", "the look for a base that is its own",
+		"case seen[base.Rollout]:", "case seen[base.Rollout] && len(l.stretches) > 50:", "replay", "TestReconstructLineage",
+	},
+	{
+		"replay/lineage.go", "reading more than was asked for",
+		"from := max(0, min(off, end-max(r.next, minWindow)))", "from := off", "replay", "TestReconstructReadsTheTail",
 	},
 }
