@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rollout-sync/rollout/bench/codex"
 	"github.com/rollout-sync/rollout/replay"
 	"github.com/rollout-sync/rollout/store/local"
 )
@@ -85,7 +86,7 @@ func bigSession(b *testing.B, size int64) (dir string, turns int) {
 		n, _ := fmt.Fprintf(w, `{"timestamp":"2026-11-20T08:41:45.701Z","type":%q,"payload":%s}`+"\n", typ, payload)
 		written, since = written+int64(n), since+n
 	}
-	line("session_meta", `{"id":"01a1f81e-b96c-7071-a214-a4467b4a9b32","cwd":"/w","history_mode":"legacy"}`)
+	line("session_meta", `{"id":"01a1f81e-b96c-7071-a214-a4467b4a9b32","timestamp":"2026-11-20T08:41:45.701Z","cwd":"/w","originator":"o","cli_version":"0.118.0","source":"cli","history_mode":"legacy"}`)
 	output := strings.Repeat(`a line of output\n`, 60)
 	for ; written < size; turns++ {
 		line("event_msg", fmt.Sprintf(`{"type":"task_started","turn_id":"t%d"}`, turns))
@@ -93,7 +94,7 @@ func bigSession(b *testing.B, size int64) (dir string, turns int) {
 			since = 0
 			line("compacted", `{"message":"summary","replacement_history":[{"type":"message","role":"user","content":[{"type":"input_text","text":"summary"}]}]}`)
 		}
-		line("turn_context", fmt.Sprintf(`{"turn_id":"t%d","cwd":"/w","model":"m","summary":"auto"}`, turns))
+		line("turn_context", fmt.Sprintf(`{"turn_id":"t%d","cwd":"/w","approval_policy":"never","sandbox_policy":{"type":"danger-full-access"},"model":"m","summary":"auto"}`, turns))
 		line("response_item", `{"type":"message","role":"user","content":[{"type":"input_text","text":"go on"}]}`)
 		line("event_msg", `{"type":"user_message","message":"go on"}`)
 		for i := range 12 {
@@ -112,10 +113,15 @@ func bigSession(b *testing.B, size int64) (dir string, turns int) {
 
 // The state of a session of 500 MB at its end, which is found from there, and after
 // its last turn but one, for which all turns before have to be counted, beside jq -c
-// reading the same file. x-jq is how many times as fast; MB-peak is what a process
-// that does nothing else has resident at most (Linux).
+// and the real Codex (the binary that ROLLOUT_BENCH_CODEX names) reading the same
+// file. x-jq and x-codex are how many times as fast; MB-peak is what a process that
+// does nothing else has resident at most (Linux). ROLLOUT_BENCH_MB is another size.
 func BenchmarkReconstruct(b *testing.B) {
-	dir, turns := bigSession(b, 500<<20)
+	size := int64(500)
+	if mb, err := strconv.ParseInt(os.Getenv("ROLLOUT_BENCH_MB"), 10, 64); err == nil {
+		size = mb
+	}
+	dir, turns := bigSession(b, size<<20)
 	info, err := os.Stat(filepath.Join(dir, filepath.FromSlash(bigName)))
 	if err != nil {
 		b.Fatal(err)
@@ -135,6 +141,29 @@ func BenchmarkReconstruct(b *testing.B) {
 		}
 		jq = b.Elapsed().Seconds() / float64(b.N)
 	})
+	var codexTime float64 // seconds
+	b.Run("v=codex", func(b *testing.B) {
+		bin := os.Getenv("ROLLOUT_BENCH_CODEX")
+		if bin == "" {
+			b.Skip("ROLLOUT_BENCH_CODEX names no codex")
+		}
+		server, err := codex.Start(bin, dir)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.SetBytes(info.Size())
+		for b.Loop() {
+			params := map[string]any{"threadId": "01a1f81e-b96c-7071-a214-a4467b4a9b32", "includeTurns": true}
+			if _, err := server.Call("thread/read", params); err != nil {
+				b.Fatal(err)
+			}
+		}
+		codexTime = b.Elapsed().Seconds() / float64(b.N)
+		b.ReportMetric(float64(server.Peak())/(1<<20), "MB-peak")
+		if err := errors.Join(server.Close(), codex.Clean(dir)); err != nil {
+			b.Fatal(err)
+		}
+	})
 	for _, c := range []struct {
 		name string
 		turn int
@@ -148,6 +177,9 @@ func BenchmarkReconstruct(b *testing.B) {
 			}
 			if jq > 0 {
 				b.ReportMetric(jq/(b.Elapsed().Seconds()/float64(b.N)), "x-jq")
+			}
+			if codexTime > 0 {
+				b.ReportMetric(codexTime/(b.Elapsed().Seconds()/float64(b.N)), "x-codex")
 			}
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s|%d", childVar, dir, c.turn))
