@@ -12,6 +12,7 @@ import (
 	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/listing"
 	"github.com/rollout-sync/rollout/recorder"
+	"github.com/rollout-sync/rollout/replay"
 )
 
 func Example() {
@@ -97,7 +98,7 @@ func Example_resume() {
 	}
 	session, err = home.Resume(ctx, latest.ID)
 	say(session, err, "Now test it")
-	fork, err := home.Fork(ctx, latest.ID, 1, meta)
+	fork, err := home.Fork(ctx, latest.ID, replay.AfterTurn(1), meta)
 	say(fork, err, "Now make it fast")
 
 	for _, id := range []uuid.UUID{session.ID(), fork.ID()} {

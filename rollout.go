@@ -90,14 +90,27 @@ func (h *Home) Resume(ctx context.Context, id uuid.UUID) (*recorder.Recorder, er
 }
 
 // Fork returns a recorder of a new session, about which m tells, that begins as
-// another one did: with all of its turns or, if turns is not 0, with so many. The
-// errors are those of recorder.Fork.
-func (h *Home) Fork(ctx context.Context, id uuid.UUID, turns int, m recorder.Meta) (*recorder.Recorder, error) {
+// another one did, up to a point: replay.AfterTurn, AfterLine or AfterOrdinal; the
+// zero Point is all of it. The errors are those of recorder.Fork and replay.EndOf.
+func (h *Home) Fork(ctx context.Context, id uuid.UUID, at replay.Point, m recorder.Meta) (*recorder.Recorder, error) {
 	it, err := h.Find(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	return recorder.Fork(ctx, recorder.Parent{Source: h.store, Name: it.Path, Turns: turns}, h.store, m, nil)
+	end, err := replay.EndOf(ctx, h.store, it.Path, at, h.find)
+	if err == nil && end == 0 {
+		err = fmt.Errorf("%w: nothing is in front of it", replay.ErrNoPoint)
+	}
+	if err != nil {
+		return nil, store.Wrap("fork", it.Path, err)
+	}
+	return recorder.Fork(ctx, recorder.Parent{Source: h.store, Name: it.Path, End: max(end, 0)}, h.store, m, nil)
+}
+
+// find is a replay.Finder.
+func (h *Home) find(ctx context.Context, rollout string) (store.Source, string, error) {
+	it, err := listing.Rollout(ctx, []listing.Place{h.Place()}, rollout)
+	return h.store, it.Path, err
 }
 
 // List returns a page of sessions, newest first, with the names that users gave
@@ -150,10 +163,7 @@ func (h *Home) Reconstruct(ctx context.Context, id uuid.UUID, o *replay.Options)
 		withFind = *o
 	}
 	if withFind.Find == nil {
-		withFind.Find = func(ctx context.Context, rollout string) (store.Source, string, error) {
-			it, err := listing.Rollout(ctx, []listing.Place{h.Place()}, rollout)
-			return h.store, it.Path, err
-		}
+		withFind.Find = h.find
 	}
 	return replay.Reconstruct(ctx, h.store, it.Path, &withFind)
 }

@@ -272,18 +272,23 @@ func TestFork(t *testing.T) {
 	must(t, err)
 	must(t, r.Record(t.Context(), message("two")))
 	must(t, r.Close(t.Context()))
-	for turns, want := range map[int]string{0: "one two three", 1: "one three"} {
-		r, err := home.Fork(t.Context(), parent, turns, meta)
+	for at, want := range map[replay.Point]string{{}: "one two three", replay.AfterTurn(1): "one three", replay.AfterLine(2): "one three"} {
+		r, err := home.Fork(t.Context(), parent, at, meta)
 		must(t, err)
 		must(t, r.Record(t.Context(), message("three")))
 		must(t, r.Close(t.Context()))
 		if got := said(t, home, r.ID()); got != want {
-			t.Errorf("%d turns: got %s", turns, got)
+			t.Errorf("%+v: got %s", at, got)
 		}
 		it, err := home.Find(t.Context(), r.ID())
 		must(t, err)
 		if it.ParentID == nil || *it.ParentID != parent.String() {
 			t.Errorf("the parent is %v", it.ParentID)
+		}
+	}
+	for _, at := range []replay.Point{replay.AfterTurn(3), replay.AfterLine(9), replay.AfterLine(0), replay.AfterOrdinal(1)} {
+		if _, err := home.Fork(t.Context(), parent, at, meta); !errors.Is(err, replay.ErrNoPoint) {
+			t.Errorf("%+v: got %v", at, err)
 		}
 	}
 	if got := said(t, home, parent); got != "one two" {

@@ -14,12 +14,10 @@ import (
 type Parent struct {
 	Source store.Source
 	Name   string
-	// Turns is how many of its turns are taken over, 0 all of them. A turn begins
-	// with what a person says; turns that were rolled back do not count.
-	Turns int
-	// Lines is how many of its lines are taken over, 0 all of them: the new session
-	// may begin within a turn, as replay.AfterLine has its state. Not with Turns.
-	Lines int
+	// End is the offset up to which its lines are taken over, 0 all of them:
+	// replay.EndOf has it for a line or a turn. The new session may begin within a
+	// turn.
+	End int64
 }
 
 // Fork returns a recorder of a new session that begins as another one did: its own
@@ -55,14 +53,10 @@ func Fork(ctx context.Context, p Parent, sink store.Sink, m Meta, o *Options) (_
 		err = fmt.Errorf("%w: it has plain events, or would", errors.ErrUnsupported)
 	}
 	end := int64(-1)
-	switch {
-	case err != nil:
-	case p.Turns > 0 && p.Lines > 0:
-		err = errors.New("so many turns, or so many lines")
-	case p.Turns > 0:
-		end, err = endOfTurn(ctx, f, p.Turns)
-	case p.Lines > 0:
-		end, err = endOfLine(ctx, f, p.Lines)
+	if size := f.Info().Size; err == nil && p.End > 0 {
+		if end = p.End; size >= 0 && end > size {
+			err = fmt.Errorf("it has %d bytes and not %d", size, end)
+		}
 	}
 	if err != nil {
 		return nil, store.Wrap("fork", p.Name, err)
@@ -113,48 +107,6 @@ func eachLine(ctx context.Context, f store.File, end int64, do func(codec.Line) 
 		}
 	}
 	return nil
-}
-
-// endOfLine returns the offset at which line n ends, or -1 if it is the last one.
-func endOfLine(ctx context.Context, f store.File, n int) (int64, error) {
-	found := errors.New("found")
-	lines, end := 0, int64(-1)
-	err := eachLine(ctx, f, -1, func(line codec.Line) error {
-		if lines == n {
-			end = line.Offset
-			return found
-		}
-		lines++
-		return nil
-	})
-	switch {
-	case err != nil && !errors.Is(err, found):
-		return 0, err
-	case lines < n:
-		return 0, fmt.Errorf("it has %d lines and not %d", lines, n)
-	}
-	return end, nil
-}
-
-// endOfTurn returns the offset at which turn n ends: where the next one begins, or
-// -1 if none does.
-func endOfTurn(ctx context.Context, f store.File, n int) (int64, error) {
-	var t codec.Turns
-	err := eachLine(ctx, f, -1, func(line codec.Line) error {
-		if it, err := codec.DecodeItem(line.Bytes); err == nil {
-			t.Add(it, line.Offset)
-		}
-		return nil
-	})
-	switch {
-	case err != nil:
-		return 0, err
-	case n > len(t.Starts):
-		return 0, fmt.Errorf("it has %d turns and not %d", len(t.Starts), n)
-	case n == len(t.Starts):
-		return -1, nil
-	}
-	return t.Starts[n], nil
 }
 
 // discard gives up a session that New began, and what is written of it, if the

@@ -73,88 +73,28 @@ func TestForkKeepsEveryByte(t *testing.T) {
 	}
 }
 
-func TestForkAtALine(t *testing.T) {
+func TestForkAtAnOffset(t *testing.T) {
 	t.Parallel()
 	lines := []string{metaLine, noteLine("1"), "\n", noteLine("2")}
-	for n, keep := range map[int]int{0: 4, 1: 1, 2: 2, 3: 3, 4: 4, 5: -1} {
+	whole := strings.Join(lines, "")
+	for keep := range len(lines) + 1 {
 		st := memfs.New(nil)
-		write(t, st, name, strings.Join(lines, ""))
-		r, err := recorder.Fork(t.Context(), recorder.Parent{Source: st, Name: name, Lines: n}, st, childMeta, at)
-		if (err != nil) != (keep < 0) {
-			t.Fatalf("%d lines: got %v", n, err)
-		} else if err != nil {
-			continue
-		}
+		write(t, st, name, whole)
+		want := strings.Join(lines[:keep], "")
+		r, err := recorder.Fork(t.Context(), recorder.Parent{Source: st, Name: name, End: int64(len(want))}, st, childMeta, at)
+		must(t, err)
 		must(t, r.Close(t.Context()))
-		if got, want := read(t, st, childName), childLine+strings.Join(lines[:keep], ""); got != want {
-			t.Errorf("%d lines: got\n%s\nwant\n%s", n, got, want)
+		if keep == 0 { // all of it
+			want = whole
+		}
+		if got := read(t, st, childName); got != childLine+want {
+			t.Errorf("%d lines: got\n%s\nwant\n%s", keep, got, childLine+want)
 		}
 	}
 	st := memfs.New(nil)
-	write(t, st, name, strings.Join(lines, ""))
-	if _, err := recorder.Fork(t.Context(), recorder.Parent{Source: st, Name: name, Lines: 1, Turns: 1}, st, childMeta, at); err == nil {
-		t.Error("turns and lines: no error")
-	}
-}
-
-func TestForkAtATurn(t *testing.T) {
-	t.Parallel()
-	// A turn in the order of the versions of Codex, and in that of an agent that
-	// records no more than it needs.
-	dialects := map[string]func(n int) string{
-		"0.118 and later": func(n int) string {
-			return event("task_started") + line("turn_context", `{}`) + message("developer") + message("user") +
-				event("user_message") + message("assistant") + event("user_message") + event("task_complete") + noteLine(fmt.Sprint(n))
-		},
-		"0.98": func(n int) string {
-			return message("user") + event("user_message") + line("turn_context", `{}`) + message("assistant") + noteLine(fmt.Sprint(n))
-		},
-		"0.36": func(n int) string {
-			return line("turn_context", `{}`) + message("user") + event("user_message") + message("assistant") + noteLine(fmt.Sprint(n))
-		},
-		"0.169": func(n int) string {
-			return event("task_started") + message("user") + line("event_msg", `{"type":"item_completed","item":{"type":"UserMessage"}}`) +
-				line("event_msg", `{"type":"item_completed","item":{"type":"AgentMessage"}}`) + event("task_complete") + noteLine(fmt.Sprint(n))
-		},
-		"bare": func(n int) string {
-			return event("user_message") + event("agent_message") + noteLine(fmt.Sprint(n))
-		},
-	}
-	rollback := func(n int) string {
-		return line("event_msg", fmt.Sprintf(`{"type":"thread_rolled_back","num_turns":%d}`, n))
-	}
-	for dialect, turn := range dialects {
-		for title, c := range map[string]struct {
-			parts []string
-			turns int
-			keep  int // parts; -1: an error
-		}{
-			"all":              {[]string{turn(1), turn(2)}, 0, 2},
-			"the first":        {[]string{turn(1), turn(2), turn(3)}, 1, 1},
-			"the second":       {[]string{turn(1), turn(2), turn(3)}, 2, 2},
-			"the last":         {[]string{turn(1), turn(2), turn(3)}, 3, 3},
-			"too many":         {[]string{turn(1), turn(2)}, 3, -1},
-			"rolled back":      {[]string{turn(1), turn(2) + rollback(1), turn(3), turn(4)}, 2, 3},
-			"in front of that": {[]string{turn(1), turn(2) + rollback(1), turn(3)}, 1, 2},
-			"all rolled back":  {[]string{turn(1), turn(2) + rollback(9)}, 1, -1},
-			"behind a preface": {[]string{noteLine("0") + turn(1), turn(2)}, 1, 1},
-		} {
-			t.Run(dialect+" "+title, func(t *testing.T) {
-				t.Parallel()
-				st := memfs.New(nil)
-				write(t, st, name, metaLine+strings.Join(c.parts, ""))
-				r, err := recorder.Fork(t.Context(), recorder.Parent{Source: st, Name: name, Turns: c.turns}, st, childMeta, at)
-				if (err != nil) != (c.keep < 0) {
-					t.Fatalf("got %v", err)
-				} else if err != nil {
-					return
-				}
-				must(t, r.Close(t.Context()))
-				if got, want := read(t, st, childName), childLine+metaLine+strings.Join(c.parts[:c.keep], ""); got != want {
-					t.Errorf("got\n%s\nwant\n%s", got, want)
-				}
-			})
-		}
+	write(t, st, name, whole)
+	if _, err := recorder.Fork(t.Context(), recorder.Parent{Source: st, Name: name, End: int64(len(whole)) + 1}, st, childMeta, at); err == nil {
+		t.Error("behind its end: no error")
 	}
 }
 

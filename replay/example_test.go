@@ -241,3 +241,17 @@ func ExampleLoadLast() {
 	// -2 response_item <nil>
 	// -1  cut off
 }
+
+func ExampleEndOf() {
+	const name = "sessions/2026/11/20/rollout-2026-11-20T08-41-45-01a1f81e-b96c-7071-a214-a4467b4a9b32.jsonl"
+	end, err := replay.EndOf(context.Background(), recorded(), name, replay.AfterLine(2), nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(end)
+	_, err = replay.EndOf(context.Background(), recorded(), name, replay.AfterTurn(7), nil)
+	fmt.Println(errors.Is(err, replay.ErrNoPoint))
+	// Output:
+	// 259
+	// true
+}

@@ -10,13 +10,10 @@ import (
 	"github.com/rollout-sync/rollout/store"
 )
 
-// LoadUntil is Load up to a point: what follows it in the session's own rollout is
-// left out. Turns are counted in the rollouts that it begins with by reference, too,
-// which find finds; a point in one of those is ErrNoPoint, as is one that the session
-// does not reach.
+// LoadUntil is Load up to a point, as EndOf has it: what follows is left out.
 func LoadUntil(ctx context.Context, src store.Source, name string, at Point, find Finder) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
-		end, err := endOf(ctx, src, name, at, find)
+		end, err := EndOf(ctx, src, name, at, find)
 		if err != nil {
 			yield(Item{}, store.Wrap("load", name, err))
 			return
@@ -29,8 +26,11 @@ func LoadUntil(ctx context.Context, src store.Source, name string, at Point, fin
 	}
 }
 
-// endOf returns the offset of a point in a session's own rollout, -1 for its end.
-func endOf(ctx context.Context, src store.Source, name string, at Point, find Finder) (end int64, err error) {
+// EndOf returns the offset of a point in a session's own rollout, where a line ends,
+// and -1 for the end of the session. Turns are counted in the rollouts that it begins
+// with by reference, too, which find finds; a point in one of those is ErrNoPoint, as
+// is one that the session does not reach.
+func EndOf(ctx context.Context, src store.Source, name string, at Point, find Finder) (end int64, err error) {
 	if at == (Point{}) {
 		return -1, nil
 	}

@@ -150,3 +150,52 @@ func TestLoadUntilOfAFork(t *testing.T) {
 		}
 	}
 }
+
+func TestEndOfTurns(t *testing.T) {
+	t.Parallel()
+	note := func(n int) string { return answered(fmt.Sprint(n)) }
+	developer := envelope("response_item", messageJSON("developer", "x"))
+	// A turn in the order of the versions of Codex, and in that of an agent that
+	// records no more than it needs.
+	dialects := map[string]func(n int) string{
+		"0.118 and later": func(n int) string {
+			return started("t") + settings("t", "m") + developer + said("x") + userMessage("x") + answered("y") + userMessage("and") + ended("t") + note(n)
+		},
+		"0.98": func(n int) string { return said("x") + userMessage("x") + settings("t", "m") + answered("y") + note(n) },
+		"0.36": func(n int) string { return settings("t", "m") + said("x") + userMessage("x") + answered("y") + note(n) },
+		"0.169": func(n int) string {
+			return started("t") + said("x") + happening("item_completed", `,"item":{"type":"UserMessage"}`) +
+				happening("item_completed", `,"item":{"type":"AgentMessage"}`) + ended("t") + note(n)
+		},
+		"bare": func(n int) string { return userMessage("x") + happening("agent_message", `,"message":"y"`) + note(n) },
+	}
+	for dialect, turn := range dialects {
+		for title, c := range map[string]struct {
+			parts []string
+			turns int
+			keep  int // parts; -1: an error
+		}{
+			"the first":        {[]string{turn(1), turn(2), turn(3)}, 1, 1},
+			"the second":       {[]string{turn(1), turn(2), turn(3)}, 2, 2},
+			"the last":         {[]string{turn(1), turn(2), turn(3)}, 3, 3},
+			"too many":         {[]string{turn(1), turn(2)}, 3, -1},
+			"rolled back":      {[]string{turn(1), turn(2) + rolledBack(1), turn(3), turn(4)}, 2, 3},
+			"in front of that": {[]string{turn(1), turn(2) + rolledBack(1), turn(3)}, 1, 2},
+			"all rolled back":  {[]string{turn(1), turn(2) + rolledBack(9)}, 1, -1},
+			"behind a preface": {[]string{note(0) + turn(1), turn(2)}, 1, 1},
+		} {
+			src := session(t, metaLine+strings.Join(c.parts, ""))
+			end, err := replay.EndOf(t.Context(), src, name, replay.AfterTurn(c.turns), nil)
+			if c.keep < 0 {
+				if !errors.Is(err, replay.ErrNoPoint) {
+					t.Errorf("%s, %s: got %v", dialect, title, err)
+				}
+				continue
+			}
+			must(t, err)
+			if want := len(metaLine + strings.Join(c.parts[:c.keep], "")); end != int64(want) && !(end == -1 && c.keep == len(c.parts)) {
+				t.Errorf("%s, %s: got %d, want %d", dialect, title, end, want)
+			}
+		}
+	}
+}

@@ -341,24 +341,22 @@ var scenarios = []scenario{
 		h, err := rollout.Open(r.dir)
 		must(r.t, err)
 		defer h.Close()
-		rec, err := h.Fork(r.t.Context(), uuid.MustParse(id), 2, recorder.Meta{Cwd: r.work, Originator: "rollout", CLIVersion: "0.0.0", Provider: "mock"})
+		rec, err := h.Fork(r.t.Context(), uuid.MustParse(id), replay.AfterTurn(2), recorder.Meta{Cwd: r.work, Originator: "rollout", CLIVersion: "0.0.0", Provider: "mock"})
 		must(r.t, err)
 		must(r.t, rec.Close(r.t.Context()))
 		r.check(rec.ID().String())
 
 		// And from the middle of a turn, where a call has no output yet.
-		name, err := filepath.Rel(r.dir, r.path(id))
-		must(r.t, err)
 		b, err := os.ReadFile(r.path(id))
 		must(r.t, err)
 		call := bytes.Index(b, []byte(`"function_call"`))
-		parent := recorder.Parent{Source: h.Store(), Name: filepath.ToSlash(name), Lines: bytes.Count(b[:call], []byte("\n")) + 1}
-		rec, err = recorder.Fork(r.t.Context(), parent, h.Store(), recorder.Meta{Cwd: r.work, Originator: "rollout", CLIVersion: "0.0.0", Provider: "mock"}, nil)
+		lines := bytes.Count(b[:call], []byte("\n")) + 1
+		rec, err = h.Fork(r.t.Context(), uuid.MustParse(id), replay.AfterLine(lines), recorder.Meta{Cwd: r.work, Originator: "rollout", CLIVersion: "0.0.0", Provider: "mock"})
 		must(r.t, err)
 		must(r.t, rec.Close(r.t.Context()))
-		was := r.reconstruct(id, replay.AfterLine(parent.Lines))
+		was := r.reconstruct(id, replay.AfterLine(lines))
 		if is := r.reconstruct(rec.ID().String(), replay.Point{}); !reflect.DeepEqual(is.Items, was.Items) || !was.Incomplete {
-			r.t.Errorf("a fork at line %d has %d items, and that line %d", parent.Lines, len(is.Items), len(was.Items))
+			r.t.Errorf("a fork at line %d has %d items, and that line %d", lines, len(is.Items), len(was.Items))
 		}
 		r.check(rec.ID().String())
 	}},
