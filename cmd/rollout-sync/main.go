@@ -8,6 +8,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -15,10 +16,17 @@ func main() {
 	// Libraries below gocloud write to the standard logger what comes back as an
 	// error as well.
 	log.SetOutput(io.Discard)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
 	os.Exit(withSignals(func(ctx context.Context) int {
 		return run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})
 	}))
 }
+
+// memoryLimit is from where on memory is freed at the cost of time. Only lines of some
+// 100 MB need so much: without it, what they leave behind would double it.
+const memoryLimit = 256 << 20
 
 type stdio struct {
 	in       io.Reader
