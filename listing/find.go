@@ -34,8 +34,9 @@ func (e *AmbiguousError) Error() string {
 // at, each once. Later days are looked at for a paginated session only: others have
 // one rollout.
 //
-// The item has no Preview, whose records may be of any length. If there is none it is fs.ErrNotExist, if there are several an *AmbiguousError;
-// other errors are those of Page.
+// The item has no Preview, whose records may be of any length. If there is no such
+// rollout it is fs.ErrNotExist, if there are several an *AmbiguousError; other errors
+// are those of Page.
 func Find(ctx context.Context, places []Place, ref string) (Item, error) {
 	f := &finder{places: places, ref: ref, id: hexDigits(ref), window: always}
 	f.window, f.idOnly = idWindow(f.id)
