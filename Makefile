@@ -26,9 +26,12 @@ unit:
 	go test $(RACE) ./...
 
 ## integration: against real servers, which are built or linked from their modules,
-## and two versions of the real Codex, if npm can be reached
+## two versions of the real Codex, if npm can be reached, and Chromium, if there is
+## one; says at the end what took no part
 integration:
-	cd integration && go test ./...
+	@log=$$(mktemp) && trap 'rm -f "$$log"' EXIT && cd integration && echo "go test ./..." && \
+	if go test -v ./... >"$$log" 2>&1; then grep '^ok' "$$log"; else cat "$$log"; exit 1; fi && \
+	if grep -q '^ *--- SKIP' "$$log"; then echo "took no part:"; grep -B1 '^ *--- SKIP' "$$log"; fi
 
 ## codex: what we reconstruct against what all versions of the real Codex send
 codex:

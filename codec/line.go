@@ -22,8 +22,8 @@ type Line struct {
 
 // Lines returns the lines of r as they are, blank and damaged ones included. It
 // can be ranged over once, and may have read more of r than the lines it gave. A
-// line may have any length; memory is 64 KiB and at most about twice the longest
-// line. An error of r ends the iteration, with the offset of the line it fell in;
+// line may have any length; memory is 64 KiB and, from 1 MiB on, twice the longest
+// line while it is read, and once afterwards. An error of r ends the iteration, with the offset of the line it fell in;
 // what was read of that line is dropped.
 func Lines(r io.Reader) iter.Seq2[Line, error] {
 	return func(yield func(Line, error) bool) {
@@ -40,9 +40,10 @@ func Lines(r io.Reader) iter.Seq2[Line, error] {
 type lineReader struct {
 	r      *bufio.Reader
 	offset int64
-	limit  int    // lines that are longer are not kept; <= 0: none
-	spill  []byte // a line longer than r's buffer, gathered
-	end    bool   // what follows has been written after the end was seen
+	limit  int      // lines that are longer are not kept; <= 0: none
+	spill  []byte   // a line longer than r's buffer, gathered
+	pieces [][]byte // of a line that spill has no room for, until its end is found
+	end    bool     // what follows has been written after the end was seen
 }
 
 func newLineReader(r io.Reader, limit int) *lineReader {
@@ -52,14 +53,16 @@ func newLineReader(r io.Reader, limit int) *lineReader {
 // reset makes s read r from its beginning on. It keeps buffers of usual size.
 func (s *lineReader) reset(r io.Reader) {
 	s.r.Reset(r)
-	if cap(s.spill) > 16*chunkLen {
+	if cap(s.spill) > pieceLen {
 		s.spill = nil
 	}
 	*s = lineReader{r: s.r, limit: s.limit, spill: s.spill[:0]}
 }
 
-// chunkLen is how much is read at once.
-const chunkLen = 64 << 10
+const (
+	chunkLen = 64 << 10 // how much is read at once
+	pieceLen = 1 << 20  // up to where room for a line grows
+)
 
 // next returns the next line and its length. A line over the limit has no Bytes.
 // io.EOF is the end.
@@ -68,7 +71,7 @@ func (s *lineReader) next() (l Line, length int64, err error) {
 		return Line{}, 0, io.EOF
 	}
 	l.Offset = s.offset
-	s.spill = s.spill[:0]
+	s.spill, s.pieces = s.spill[:0], nil
 	for {
 		part, err := s.r.ReadSlice('\n')
 		switch l.Ended = err == nil; {
@@ -82,23 +85,53 @@ func (s *lineReader) next() (l Line, length int64, err error) {
 		}
 		tooLong := s.limit > 0 && length+int64(len(part)) > int64(s.limit)
 		length += int64(len(part))
-		l.Bytes = part
-		if length > int64(len(part)) || err != nil {
-			if !tooLong {
-				s.spill = append(s.spill, part...)
-			}
-			l.Bytes = s.spill
-		}
-		if tooLong {
-			l.Bytes = nil
+		inParts := length > int64(len(part)) || err != nil
+		switch {
+		case tooLong:
+			s.spill, s.pieces = s.spill[:0], nil
+		case inParts:
+			s.gather(part)
 		}
 		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
+		}
+		switch {
+		case tooLong:
+		case inParts:
+			l.Bytes = s.gathered()
+		default:
+			l.Bytes = part
 		}
 		s.offset += length
 		s.end = !l.Ended
 		return l, length, nil
 	}
+}
+
+// gather adds part, of at most chunkLen, to the line.
+func (s *lineReader) gather(part []byte) {
+	if s.pieces == nil {
+		if len(s.spill)+len(part) <= max(cap(s.spill), pieceLen) {
+			s.spill = append(s.spill, part...)
+			return
+		}
+		s.pieces, s.spill = [][]byte{s.spill}, nil
+	}
+	last := &s.pieces[len(s.pieces)-1]
+	if cap(*last)-len(*last) < len(part) {
+		s.pieces = append(s.pieces, make([]byte, 0, pieceLen))
+		last = &s.pieces[len(s.pieces)-1]
+	}
+	*last = append(*last, part...)
+}
+
+// gathered returns the line. One in pieces is copied once, to what it takes: by growing
+// on, room for 100 MB would leave behind 400 MB of smaller ones.
+func (s *lineReader) gathered() []byte {
+	if s.pieces != nil {
+		s.spill, s.pieces = bytes.Join(s.pieces, nil), nil
+	}
+	return s.spill
 }
 
 // skipNUL goes past NUL bytes, at the beginning of a line, and returns how many

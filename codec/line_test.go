@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -11,7 +12,8 @@ import (
 
 func TestLines(t *testing.T) {
 	t.Parallel()
-	long := strings.Repeat("x", 300<<10) // several of the reader's buffers
+	long := strings.Repeat("x", 300<<10)         // several of the reader's buffers
+	pieces := strings.Repeat("0123456", 500_000) // 3.5 MB
 	for _, tc := range []struct {
 		name, in string
 		want     []string // the lines' text, with '\n' if they have one
@@ -23,6 +25,12 @@ func TestLines(t *testing.T) {
 		{"long", long + "\nb\n", []string{long + "\n", "b\n"}},
 		{"long and torn", "a\n" + long, []string{"a\n", long}},
 		{"two long", long + "\n" + long + "\n", []string{long + "\n", long + "\n"}},
+		{"longer than what room grows to", pieces + "\n" + long + "\n" + pieces[:2<<20] + "\n" + long + pieces, []string{
+			pieces + "\n", long + "\n", pieces[:2<<20] + "\n", long + pieces,
+		}},
+		{"as long as what room grows to", pieces[:1<<20-1] + "\n" + pieces[:1<<20] + "\n" + pieces[:1<<20+1], []string{
+			pieces[:1<<20-1] + "\n", pieces[:1<<20] + "\n", pieces[:1<<20+1],
+		}},
 		{"as long as the buffer", long[:64<<10-1] + "\n" + long[:64<<10] + "\n", []string{long[:64<<10-1] + "\n", long[:64<<10] + "\n"}},
 		{"bytes that are no text", "\x00\xff\n\x00", []string{"\x00\xff\n", "\x00"}},
 	} {
@@ -56,6 +64,24 @@ func TestLines(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A long line is not gathered in ever larger room, all of which would stay behind
+// until the next garbage collection.
+func TestLinesMemory(t *testing.T) { // not parallel: it counts what is allocated
+	const size = 32 << 20
+	in := strings.Repeat("x", size)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for line, err := range Lines(strings.NewReader(in)) {
+		if err != nil || len(line.Bytes) != size {
+			t.Fatalf("%d bytes, %v", len(line.Bytes), err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > 2*size+8<<20 {
+		t.Errorf("%d MiB were allocated for a line of %d MiB", got>>20, size>>20)
 	}
 }
 

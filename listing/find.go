@@ -34,8 +34,9 @@ func (e *AmbiguousError) Error() string {
 // at, each once. Later days are looked at for a paginated session only: others have
 // one rollout.
 //
-// If there is none it is fs.ErrNotExist, if there are several an *AmbiguousError;
-// other errors are those of Page.
+// The item has no Preview, whose records may be of any length. If there is no such
+// rollout it is fs.ErrNotExist, if there are several an *AmbiguousError; other errors
+// are those of Page.
 func Find(ctx context.Context, places []Place, ref string) (Item, error) {
 	f := &finder{places: places, ref: ref, id: hexDigits(ref), window: always}
 	f.window, f.idOnly = idWindow(f.id)
@@ -206,7 +207,7 @@ func (f *finder) look(ctx context.Context, dir *node, e store.Entry) {
 // newest returns the newest of those of nodes that are still there, and the mode of
 // its history, or nil.
 func (f *finder) newest(ctx context.Context, nodes []*node) (it *Item, mode string, err error) {
-	s := &search{places: f.places, filter: newFilter(Query{}), window: always}
+	s := &search{places: f.places, Query: Query{Preview: -1}, filter: newFilter(Query{}), window: always}
 	for _, n := range nodes {
 		if ids := [2]uuid.UUID{nodes[0].files[0].name.Session, n.files[0].name.Session}; ids[0] != ids[1] {
 			return nil, "", &AmbiguousError{ids}

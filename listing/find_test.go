@@ -78,8 +78,8 @@ func TestFind(t *testing.T) {
 			case c.err == nil && err != nil, c.err == fs.ErrNotExist && !errors.Is(err, c.err), c.err != nil && c.err != fs.ErrNotExist && !ambiguous:
 				t.Fatalf("got %v, want %v", err, c.err)
 			}
-			if it.RolloutID != c.want {
-				t.Errorf("got %s", it.RolloutID)
+			if it.RolloutID != c.want || it.Preview != nil {
+				t.Errorf("got %s with a preview of %d", it.RolloutID, len(it.Preview))
 			}
 			slices.Sort(s.listed)
 			if twice := len(slices.Compact(slices.Clone(s.listed))); twice < len(s.listed) {

@@ -23,8 +23,8 @@ type Parent struct {
 // Fork returns a recorder of a new session that begins as another one did: its own
 // session_meta, with ForkedFrom set to the parent's id, and then the parent's
 // lines, byte for byte, its session_meta too. That is what Codex makes of a fork of
-// history mode legacy. The parent is read once, twice if Turns or Lines is set, and
-// may have a writer; a last line of it that is torn is left out.
+// history mode legacy. The parent is read once, and may have a writer; a last line of
+// it that is torn is left out.
 //
 // Of a paginated parent, which has no events that a legacy session is shown by, the
 // model is sent all of it and Codex's user gets to see little.

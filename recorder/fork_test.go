@@ -2,7 +2,6 @@ package recorder_test
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"strings"
 	"syscall"
@@ -25,16 +24,6 @@ var (
 	childMeta = recorder.Meta{ID: childID, Cwd: "/w", Originator: "test", CLIVersion: "1.2.3"}
 	childLine = strings.NewReplacer(id.String()+`"`, childID.String()+`","forked_from_id":"`+id.String()+`"`).Replace(metaLine)
 )
-
-func line(typ, payload string) string {
-	return fmt.Sprintf(`{"timestamp":"2026-11-20T21:41:45.678Z","type":%q,"payload":%s}`, typ, payload) + "\n"
-}
-
-func event(typ string) string { return line("event_msg", `{"type":"`+typ+`"}`) }
-
-func message(role string) string {
-	return line("response_item", `{"type":"message","role":"`+role+`","content":[]}`)
-}
 
 func TestForkKeepsEveryByte(t *testing.T) {
 	t.Parallel()

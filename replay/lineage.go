@@ -236,7 +236,8 @@ func (l *lineage) item(ctx context.Context, at span) (codec.Item, error) {
 	if err != nil {
 		return codec.Item{}, err
 	}
-	line, err := io.ReadAll(r)
+	line := make([]byte, at.length)
+	_, err = io.ReadFull(r, line)
 	var it codec.Item
 	if err = errors.Join(err, r.Close()); err == nil {
 		it, err = codec.DecodeItem(line)
@@ -291,7 +292,8 @@ func (l *lineage) seekable() bool {
 }
 
 // A windowReader reads a log at falling offsets, in front of what is asked for as
-// much again: from a remote store each read is a request.
+// much again, if that is less than maxWindow: from a remote store each read is a
+// request.
 type windowReader struct {
 	ctx    context.Context
 	f      store.File
@@ -308,21 +310,29 @@ const (
 func (r *windowReader) ReadAt(p []byte, off int64) (int, error) {
 	end := off + int64(len(p))
 	if off < r.at || end > r.at+int64(len(r.window)) {
+		if len(p) >= maxWindow {
+			r.next = maxWindow
+			return r.read(p, off)
+		}
 		from := max(0, min(off, end-max(r.next, minWindow)))
 		r.next = min(maxWindow, 2*max(r.next, minWindow))
-		rc, err := r.f.Range(r.ctx, from, end-from)
-		if err != nil {
-			return 0, err
-		}
 		if int64(cap(r.window)) < end-from {
 			r.window = make([]byte, end-from)
 		}
-		r.window, r.at = r.window[:end-from], from
-		n, err := io.ReadFull(rc, r.window)
-		r.window = r.window[:n]
-		if err := errors.Join(err, rc.Close()); err != nil {
+		n, err := r.read(r.window[:end-from], from)
+		r.window, r.at = r.window[:n], from
+		if err != nil {
 			return 0, err
 		}
 	}
 	return copy(p, r.window[off-r.at:]), nil
+}
+
+func (r *windowReader) read(p []byte, off int64) (int, error) {
+	rc, err := r.f.Range(r.ctx, off, int64(len(p)))
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.ReadFull(rc, p)
+	return n, errors.Join(err, rc.Close())
 }

@@ -64,7 +64,10 @@ func writeItems(w io.Writer, items []json.RawMessage) error {
 		if i == 0 {
 			before = "[\n"
 		}
-		if _, err := fmt.Fprintf(w, "%s%s", before, item); err != nil {
+		if _, err := io.WriteString(w, before); err != nil {
+			return err
+		}
+		if _, err := w.Write(item); err != nil {
 			return err
 		}
 	}
