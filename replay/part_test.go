@@ -204,7 +204,9 @@ func TestEndOfTurns(t *testing.T) {
 func TestEndOfTurnsWithoutEvents(t *testing.T) {
 	t.Parallel()
 	bareMessage := func(role, text string) string { return messageJSON(role, text) + "\n" }
-	plain := func(typ, text string) string { return `{"type":"` + typ + `","item":{"text":"` + text + `"},"seq":1}` + "\n" }
+	plain := func(typ, text string) string {
+		return `{"type":"` + typ + `","item":{"text":"` + text + `"},"seq":1}` + "\n"
+	}
 	for title, c := range map[string]struct {
 		meta  string
 		turns [2]string
