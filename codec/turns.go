@@ -4,7 +4,8 @@ package codec
 // one. A turn begins with what a person says; Codex marks it from 0.118 on, with
 // task_started. Before, it begins with what is sent to the model before it is shown
 // as a user_message: the turn_context and the messages of a user. In a paginated
-// session a user_message is a completed item. The zero value is ready.
+// session a user_message is a completed item; in bare lines, and of plain events, it
+// is the message itself. The zero value is ready.
 type Turns struct {
 	// Starts has the offsets of the turns that were not rolled back.
 	Starts []int64
@@ -40,6 +41,12 @@ func (t *Turns) Add(it Item, off int64) {
 			t.Starts = append(t.Starts, t.at)
 		}
 		t.open, t.opening = false, false
+	case it.Type == TypeUserMessage, it.Timestamp == "" && p.Role == "user" && userText(it) != "":
+		if !t.opening {
+			t.at = off
+		}
+		t.Starts = append(t.Starts, t.at)
+		t.opening = false
 	case it.Type == TypeEventMsg && p.Type == "thread_rolled_back":
 		t.Starts = t.Starts[:max(0, int64(len(t.Starts))-max(0, p.Turns))]
 		t.opening = false

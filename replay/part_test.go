@@ -199,3 +199,39 @@ func TestEndOfTurns(t *testing.T) {
 		}
 	}
 }
+
+// Turns are counted in the other forms too, though nothing marks them there.
+func TestEndOfTurnsWithoutEvents(t *testing.T) {
+	t.Parallel()
+	bareMessage := func(role, text string) string { return messageJSON(role, text) + "\n" }
+	plain := func(typ, text string) string {
+		return `{"type":"` + typ + `","item":{"text":"` + text + `"},"seq":1}` + "\n"
+	}
+	for title, c := range map[string]struct {
+		meta  string
+		turns [2]string
+	}{
+		"bare lines": {
+			`{"id":"5973b6c0-94b8-487b-a530-2aeb6098ae0e","timestamp":"2025-05-07T17:24:21Z","instructions":null}` + "\n",
+			[2]string{
+				bareMessage("user", "<environment_context>x</environment_context>") + bareMessage("user", "one") + `{"record_type":"state"}` + "\n" + bareMessage("assistant", "1"),
+				bareMessage("user", "two") + bareMessage("assistant", "2"),
+			},
+		},
+		"plain events": {
+			`{"type":"session_meta","item":{"id":"5973b6c0-94b8-487b-a530-2aeb6098ae0e"},"seq":0}` + "\n",
+			[2]string{plain("user_message", "one") + plain("assistant_message", "1"), plain("user_message", "two")},
+		},
+	} {
+		src := session(t, c.meta+c.turns[0]+c.turns[1])
+		for turn, want := range []int{len(c.meta), len(c.meta + c.turns[0])} {
+			end, err := replay.EndOf(t.Context(), src, name, replay.AfterTurn(turn), nil)
+			if err != nil || end != int64(want) {
+				t.Errorf("%s, turn %d: got %d, %v, want %d", title, turn, end, err, want)
+			}
+		}
+		if _, err := replay.EndOf(t.Context(), src, name, replay.AfterTurn(3), nil); !errors.Is(err, replay.ErrNoPoint) {
+			t.Errorf("%s: got %v", title, err)
+		}
+	}
+}

@@ -48,8 +48,10 @@ not apply to jsonl, whose bytes are the session itself.
 
 --at shows the session up to a line of its file or to the end of a turn, counted
 from 1, or with "last" only what came since the last message of the user, for which
-the largest session is read from its end. --history prints what the model would be
-sent to go on from there, as a JSON array.
+the largest session is read from its end. A turn counts if the user said something in
+it and it was not rolled back, as in Codex, also in what a fork begins with; numbers
+in a transcript go on with every turn of its file. --history prints what the model
+would be sent to go on from there, as a JSON array.
 
 --follow goes on with what a running session appends, until it is interrupted. It
 follows a session in the home, also when Codex archives or compresses it, and
