@@ -30,7 +30,7 @@ unit:
 ## one; says at the end what took no part
 integration:
 	@log=$$(mktemp) && trap 'rm -f "$$log"' EXIT && cd integration && echo "go test ./..." && \
-	if go test -v ./... >"$$log" 2>&1; then grep '^ok' "$$log"; else cat "$$log"; exit 1; fi && \
+	if go test -count=1 -v ./... >"$$log" 2>&1; then grep '^ok' "$$log"; else cat "$$log"; exit 1; fi && \
 	if grep -q '^ *--- SKIP' "$$log"; then echo "took no part:"; grep -B1 '^ *--- SKIP' "$$log"; fi
 
 ## codex: what we reconstruct against what all versions of the real Codex send
