@@ -96,13 +96,11 @@ type finder struct {
 }
 
 func (f *finder) find(ctx context.Context) (Item, error) {
-	var roots []*node
+	var all []*node
 	for i := range f.places {
-		for _, dir := range []string{liveDir, archivedDir} {
-			roots = append(roots, &node{span: always, dir: &directory{place: &f.places[i], path: dir}})
-		}
+		all = append(all, roots(&f.places[i])...)
 	}
-	if err := f.walk(ctx, roots); err != nil {
+	if err := f.walk(ctx, all); err != nil {
 		return Item{}, err
 	}
 	it, mode, err := f.newest(ctx, f.ids)
@@ -136,41 +134,18 @@ func deref(it *Item) Item {
 	return *it
 }
 
-// walk looks at what lies in dirs and below, as far as it is in the window.
+// walk looks at what lies in dirs and below, as far as it is in the window, and keeps
+// the other directories.
 func (f *finder) walk(ctx context.Context, dirs []*node) error {
 	f.outside = nil
-	for len(dirs) > 0 {
-		var below []*node
-		errs := make([]error, len(dirs))
-		err := inParallel(ctx, len(dirs), func(i int) {
-			d := dirs[i]
-			if !d.overlaps(f.window) {
-				f.mu.Lock()
-				defer f.mu.Unlock()
-				f.outside = append(f.outside, d)
-				return
-			}
-			errs[i] = listOne(ctx, d.dir.place, d.dir.path, store.ListOptions{Unordered: true, NamesOnly: true}, func(e store.Entry) {
-				if !e.Dir {
-					f.look(ctx, d, e)
-					return
-				}
-				f.mu.Lock()
-				defer f.mu.Unlock()
-				below = append(below, &node{span: dirSpan(e.Name, d.span), dir: &directory{place: d.dir.place, path: e.Name}})
-			})
-		})
-		if err == nil {
-			if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
-				err = errs[i]
-			}
+	enter := func(dir *node) bool {
+		if dir.overlaps(f.window) {
+			return true
 		}
-		if err != nil {
-			return err
-		}
-		dirs = below
+		f.outside = append(f.outside, dir)
+		return false
 	}
-	return nil
+	return walk(ctx, dirs, store.ListOptions{Unordered: true, NamesOnly: true}, enter, func(dir *node, e store.Entry) { f.look(ctx, dir, e) })
 }
 
 // look keeps a file that is meant.
@@ -208,10 +183,16 @@ func (f *finder) look(ctx context.Context, dir *node, e store.Entry) {
 // its history, or nil.
 func (f *finder) newest(ctx context.Context, nodes []*node) (it *Item, mode string, err error) {
 	s := &search{places: f.places, Query: Query{Preview: -1}, filter: newFilter(Query{}), window: always}
+	var session uuid.UUID
 	for _, n := range nodes {
-		if ids := [2]uuid.UUID{nodes[0].files[0].name.Session, n.files[0].name.Session}; ids[0] != ids[1] {
-			return nil, "", &AmbiguousError{ids}
+		if len(n.files) == 0 {
+			continue // vanished when it was looked at before
 		}
+		id := n.files[0].name.Session
+		if s.queue.Len() > 0 && id != session {
+			return nil, "", &AmbiguousError{[2]uuid.UUID{session, id}}
+		}
+		session = id
 		heap.Push(&s.queue, n)
 	}
 	for {
@@ -219,8 +200,12 @@ func (f *finder) newest(ctx context.Context, nodes []*node) (it *Item, mode stri
 		if n == nil || err != nil {
 			return nil, "", err
 		}
-		if it, err := s.item(ctx, n); it != nil || err != nil {
-			return it, n.head().HistoryMode, err
+		it, err := s.item(ctx, n)
+		if err != nil {
+			return nil, "", err
+		}
+		if it != nil {
+			return it, n.head().HistoryMode, nil
 		}
 	}
 }

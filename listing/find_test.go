@@ -146,3 +146,18 @@ func TestRollout(t *testing.T) {
 		}
 	}
 }
+
+// What vanishes between the look at its name and that at its head is not there.
+func TestFindVanished(t *testing.T) {
+	t.Parallel()
+	id, old := v7(noon, 1), v4(2)
+	home := &spy{
+		Source: tree(t, map[string]string{dated(noon, id): g2(id, noon), dated(noon, old): g1(old, noon, "/w")}),
+		fail:   map[string]error{dated(noon, id): fs.ErrNotExist, dated(noon, old): fs.ErrNotExist},
+	}
+	for _, ref := range []string{id.String(), id.String()[:8], old.String()} {
+		if it, err := listing.Find(t.Context(), local(home), ref); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: got %s, %v", ref, it.RolloutID, err)
+		}
+	}
+}

@@ -39,8 +39,9 @@
 //
 // A page of Created reads the heads of its items and of those without whose heads it
 // cannot tell, in parallel, and lists the directories that overlap with it in time.
-// Memory is that of a page and at most 32,768 names, however many there are; more of
-// them, in one directory or in the order of Updated, are listed again and again.
+// Memory is that of a page and of at most 32,768 names of each directory that overlaps
+// with it; a directory of more, and in the order of Updated a place of more, is listed
+// again when these are used up.
 package listing
 
 import (

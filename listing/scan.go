@@ -46,14 +46,19 @@ func (s *search) list(ctx context.Context, n *node) error {
 	}
 	var err error
 	if d.deep {
-		err = listAll(ctx, d.place, add)
+		var mu sync.Mutex
+		err = walk(ctx, roots(d.place), store.ListOptions{Unordered: true}, func(*node) bool { return true }, func(_ *node, e store.Entry) {
+			mu.Lock()
+			defer mu.Unlock()
+			add(e)
+		})
 	} else {
 		err = listOne(ctx, d.place, d.path, store.ListOptions{Unordered: true, NamesOnly: true}, func(e store.Entry) {
 			switch {
 			case !e.Dir:
 				add(e)
 			case d.from == nil:
-				s.add(&node{span: dirSpan(e.Name, n.span), dir: &directory{place: d.place, path: e.Name}})
+				s.add(n.below(e))
 			}
 		})
 	}
@@ -117,30 +122,49 @@ func listOne(ctx context.Context, p *Place, dir string, o store.ListOptions, do 
 	return nil
 }
 
-// listAll calls do with all files of a place, one at a time.
-func listAll(ctx context.Context, p *Place, do func(store.Entry)) error {
-	var mu sync.Mutex
-	for level := []string{liveDir, archivedDir}; len(level) > 0; {
-		var below []string
+// roots are the directories of a place.
+func roots(p *Place) (dirs []*node) {
+	for _, dir := range []string{liveDir, archivedDir} {
+		dirs = append(dirs, &node{span: always, dir: &directory{place: p, path: dir}})
+	}
+	return dirs
+}
+
+// below returns a directory that lies in n.
+func (n *node) below(e store.Entry) *node {
+	return &node{span: dirSpan(e.Name, n.span), dir: &directory{place: n.dir.place, path: e.Name}}
+}
+
+// walk calls do, several times at once, with the files in dirs and in what lies below
+// them, as far as enter lets it in.
+func walk(ctx context.Context, dirs []*node, o store.ListOptions, enter func(dir *node) bool, do func(dir *node, e store.Entry)) error {
+	for len(dirs) > 0 {
+		var (
+			mu    sync.Mutex
+			below []*node
+		)
 		g, ctx := errgroup.WithContext(ctx)
 		g.SetLimit(parallel)
-		for _, dir := range level {
+		for _, dir := range dirs {
+			if !enter(dir) {
+				continue
+			}
 			g.Go(func() error {
-				return listOne(ctx, p, dir, store.ListOptions{Unordered: true}, func(e store.Entry) {
+				return listOne(ctx, dir.dir.place, dir.dir.path, o, func(e store.Entry) {
+					if !e.Dir {
+						do(dir, e)
+						return
+					}
 					mu.Lock()
 					defer mu.Unlock()
-					if e.Dir {
-						below = append(below, e.Name)
-					} else {
-						do(e)
-					}
+					below = append(below, dir.below(e))
 				})
 			})
 		}
 		if err := g.Wait(); err != nil {
 			return err
 		}
-		level = below
+		dirs = below
 	}
 	return nil
 }

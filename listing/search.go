@@ -219,8 +219,8 @@ func (s *search) addRoots() {
 			s.add(&node{span: always, dir: &directory{place: p, deep: true}})
 			continue
 		}
-		for _, dir := range []string{liveDir, archivedDir} {
-			s.add(&node{span: always, dir: &directory{place: p, path: dir}})
+		for _, dir := range roots(p) {
+			s.add(dir)
 		}
 	}
 }
