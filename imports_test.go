@@ -30,7 +30,7 @@ var rules = []struct {
 	{"store/blob/s3", []string{module + "/store/blob", "gocloud.dev", "github.com/aws"}, "one cloud's types stay in one package"},
 	{"store/blob/gcs", []string{module + "/store", "gocloud.dev", "cloud.google.com/go", "google.golang.org"}, "one cloud's types stay in one package"},
 	{"store/blob/azure", []string{module + "/store/blob", "gocloud.dev", "github.com/Azure"}, "one cloud's types stay in one package"},
-	{"store/blob", []string{module + "/store", module + "/codec", "gocloud.dev/blob", "gocloud.dev/gcerrors", "golang.org/x/sync"}, "no cloud's SDK below the portable store"},
+	{"store/blob", []string{module + "/store", module + "/codec", "gocloud.dev/blob", "gocloud.dev/gcerrors", "golang.org/x/sync", "golang.org/x/time"}, "no cloud's SDK below the portable store"},
 	{"store", nil, "the abstraction knows nothing below or above it"},
 	{"recorder", []string{module + "/codec", module + "/store", "github.com/google/uuid"}, "it records through a Sink, whichever"},
 	{"listing", []string{module + "/codec", module + "/store", "github.com/google/uuid", "golang.org/x/sync"}, "it lists any Source"},
