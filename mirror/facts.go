@@ -29,11 +29,13 @@ type Fact struct {
 	// Name is the session's name, "" if it has none; NameTime is when it got it.
 	Name     string    `json:"name,omitempty"`
 	NameTime time.Time `json:"name_time,omitzero"`
+	Base     *Pin      `json:"base,omitempty"` // what it begins with by reference
 }
 
 func (f Fact) equal(g Fact) bool {
 	return f.Rollout == g.Rollout && f.Path == g.Path && f.Archived == g.Archived && f.ModTime.Equal(g.ModTime) &&
-		f.Size == g.Size && f.SHA256 == g.SHA256 && f.Name == g.Name && f.NameTime.Equal(g.NameTime)
+		f.Size == g.Size && f.SHA256 == g.SHA256 && f.Name == g.Name && f.NameTime.Equal(g.NameTime) &&
+		(f.Base == nil) == (g.Base == nil) && (f.Base == nil || *f.Base == *g.Base)
 }
 
 // undated is the month of rollouts that have no date.
