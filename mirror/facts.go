@@ -36,15 +36,6 @@ type Fact struct {
 	NameTime time.Time `json:"name_time,omitzero"`
 }
 
-// A Pin says what a rollout begins with by reference (a fork or a revert of a
-// paginated session): the first Offset plain bytes of another rollout, in the
-// version in which they have that hash.
-type Pin struct {
-	Rollout string `json:"rollout"` // id of the other rollout
-	Offset  int64  `json:"offset"`
-	SHA256  string `json:"sha256,omitempty"` // "" if the home did not have them
-}
-
 func (f Fact) equal(g Fact) bool {
 	return f.Rollout == g.Rollout && f.Path == g.Path && f.Archived == g.Archived && f.ModTime.Equal(g.ModTime) &&
 		f.Size == g.Size && f.SHA256 == g.SHA256 && f.Object == g.Object && f.Name == g.Name && f.NameTime.Equal(g.NameTime) &&

@@ -345,32 +345,3 @@ func (h *splitHash) Write(p []byte) (int, error) {
 	h.n += int64(len(p))
 	return len(p), nil
 }
-
-// prefixHash returns the plain hash of the first n bytes of f, "" if it has fewer.
-func prefixHash(ctx context.Context, f store.File, n int64) (string, error) {
-	r, err := f.Range(ctx, 0, n)
-	if err != nil {
-		return "", err
-	}
-	h := &splitHash{Hash: sha256.New(), at: n}
-	if err := copyAll(h, r); err != nil || h.n < n {
-		return "", err
-	}
-	return fmt.Sprintf("%x", h.Sum(nil)), nil
-}
-
-// baseOf returns what the rollout f begins with by reference.
-func baseOf(ctx context.Context, f store.File) (codec.Base, error) {
-	r, err := f.Range(ctx, 0, -1)
-	if err != nil {
-		return codec.Base{}, err
-	}
-	// The first session_meta counts, and is the first line of what Codex wrote.
-	const lines = 10
-	n := 0
-	head, err := codec.ReadHeadWhile(r, func(_ codec.Record, h *codec.Head) bool {
-		n++
-		return !h.HasMeta && n < lines
-	})
-	return head.Base, errors.Join(err, r.Close())
-}

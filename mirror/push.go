@@ -361,7 +361,7 @@ func (p *pusher) onlyOne(ctx context.Context, file string) (Outcome, error) {
 		}
 		p.pending[id], p.waiting[id] = true, []candidate{parent}
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoMeta) {
 		return failed, err
 	}
 	out := failed
@@ -395,7 +395,7 @@ func (p *pusher) one(ctx context.Context, c *candidate) (out Outcome, wait bool)
 	}
 	defer f.Close()
 	base, err := baseOf(ctx, f)
-	if err != nil {
+	if err != nil && !errors.Is(err, errNoMeta) {
 		return out.failed(err), false
 	}
 	if base.Rollout != "" && !c.ordered {
@@ -461,30 +461,26 @@ func (p *pusher) pin(ctx context.Context, c *candidate, base codec.Base) (*Pin, 
 	if base.Rollout == "" {
 		return nil, nil
 	}
-	pin := Pin{Rollout: base.Rollout, Offset: base.Offset}
 	known, _, err := get[fileState](p.State, files, c.path)
 	if err != nil {
 		return nil, err
 	}
-	if old := known.Base; old != nil && old.Rollout == pin.Rollout && old.Offset == pin.Offset && old.SHA256 != "" {
+	if old := known.Base; old != nil && old.Rollout == base.Rollout && old.Offset == base.Offset && old.SHA256 != "" {
 		return old, nil
 	}
+	pin := Pin{Rollout: base.Rollout, Offset: base.Offset}
 	file, err := p.find(ctx, base.Rollout)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &pin, nil
+	var f store.File
+	if err == nil {
+		f, err = p.Home.Open(ctx, file)
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		pin, err = pinOf(ctx, f, base)
+		err = errors.Join(err, f.Close())
 	}
-	f, err := p.Home.Open(ctx, file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &pin, nil
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrLineage) || errors.Is(err, store.ErrCorrupt) {
+		err = nil // there is nothing to pin it to
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	pin.SHA256, err = prefixHash(ctx, f, base.Offset)
 	return &pin, err
 }
 
