@@ -395,7 +395,10 @@ func (p *pusher) one(ctx context.Context, c *candidate) (out Outcome, wait bool)
 	}
 	defer f.Close()
 	base, err := baseOf(ctx, f)
-	if err != nil && !errors.Is(err, errNoMeta) {
+	if errors.Is(err, errNoMeta) { // then it begins with nothing that could be pushed
+		err = nil
+	}
+	if err != nil {
 		return out.failed(err), false
 	}
 	if base.Rollout != "" && !c.ordered {
