@@ -71,7 +71,7 @@ func (m *machine) serve(ctx context.Context, gateway string) error {
 	if err := errors.Join(l.Close(), os.Mkdir(m.path("data"), 0o700), os.Mkdir(m.path("meta"), 0o700)); err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, gateway, "-a", accessKey, "-s", secretKey, "-p", m.addr, "--quiet",
+	cmd := exec.CommandContext(ctx, gateway, "-a", accessKey, "-s", secretKey, "-p", m.addr, "--quiet", "--keep-alive", // as S3 does
 		"--access-log", m.path("requests"), "posix", "--sidecar", m.path("meta"), m.path("data"))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
