@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,25 +69,30 @@ var kinds = map[string]func(t *testing.T) *team{
 // counter counts what is asked of a mirror.
 type counter struct {
 	mirror.Store
-	opens, puts, lists int
+	opens, puts, lists atomic.Int64
 }
 
 func (c *counter) Open(ctx context.Context, name string) (store.File, error) {
-	c.opens++
+	c.opens.Add(1)
 	return c.Store.Open(ctx, name)
 }
 
 func (c *counter) Put(ctx context.Context, name string, b store.Body, cond store.Cond) (string, error) {
-	c.puts++
+	c.puts.Add(1)
 	return c.Store.Put(ctx, name, b, cond)
 }
 
 func (c *counter) List(ctx context.Context, dir string, o store.ListOptions) iter.Seq2[store.Entry, error] {
-	c.lists++
+	c.lists.Add(1)
 	return c.Store.List(ctx, dir, o)
 }
 
-func (c *counter) total() int { return c.opens + c.puts + c.lists }
+func (c *counter) total() int64 { return c.opens.Load() + c.puts.Load() + c.lists.Load() }
+
+// reset returns what was counted, and begins anew.
+func (c *counter) reset() string {
+	return fmt.Sprintf("%d opens, %d puts, %d lists", c.opens.Swap(0), c.puts.Swap(0), c.lists.Swap(0))
+}
 
 // home is a home that pushes to a team's mirror.
 type home struct {
@@ -331,12 +337,20 @@ func TestPushRules(t *testing.T) {
 			},
 			map[string]string{key: "one\ntwo\n"},
 		},
-		"a rewrite after a lost state diverges, at worst": {
+		"a rewrite after a lost state is known for one by what this home told": {
 			[]step{
 				{"a", "one\n", "", mirror.Uploaded},
-				{"a", "ONE\n", "lose state", mirror.Diverged},
+				{"a", "ONE\n", "lose state", mirror.Rewritten},
 			},
-			map[string]string{key: "one\n", divergedOf("a"): "ONE\n"},
+			map[string]string{key: "ONE\n", historyOf(hashOne): "one\n"},
+		},
+		"a rewrite after state and origin are lost diverges": {
+			[]step{
+				{"a", "one\n", "", mirror.Uploaded},
+				{"a", "ONE\n", "lose origin", mirror.Diverged},
+				{"a", "ONE\nTWO\n", "", mirror.Diverged},
+			},
+			map[string]string{key: "one\n", divergedOf("a2"): "ONE\nTWO\n"},
 		},
 		"a state that is behind does not go back": {
 			[]step{
@@ -367,6 +381,9 @@ func TestPushRules(t *testing.T) {
 						h.write(file, "")
 					case "lose state":
 						h.loseState()
+					case "lose origin":
+						h.loseState()
+						h.origin += "2"
 					case "archive":
 						content := h.read(file)
 						h.remove(file)
@@ -408,7 +425,7 @@ func TestPushNothingToDo(t *testing.T) {
 	if r := h.push(); r.Actions[mirror.Uploaded] != 20 || r.Bytes != 40 {
 		t.Fatalf("%+v", r)
 	}
-	*tm.calls = counter{Store: tm.mirror}
+	tm.calls.reset()
 	if r := h.push(); r.Actions[mirror.Unchanged] != 20 {
 		t.Fatalf("%+v", r)
 	}
