@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -739,7 +740,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 	// So long, and so hard to compress, that no store has read the end of it when
 	// it has read the beginning.
 	var content string
-	for r := rand.New(rand.NewPCG(1, 1)); len(content) < 200<<10; {
+	for r := rand.New(rand.NewPCG(1, 1)); len(content) < 600<<10; {
 		content += fmt.Sprintf(`{"a":"%016x"}`+"\n", r.Uint64())
 	}
 	for what, c := range map[string]struct {
@@ -747,9 +748,13 @@ func TestVerifyFindsDamage(t *testing.T) {
 		shallow bool // found without --deep
 	}{
 		"a flipped byte": {func(t *testing.T, b *gcblob.Bucket, p []byte, meta map[string]string) {
-			p[20] ^= 1
+			p[len(p)*3/4] ^= 1
 			rewrite(t, b, p, meta)
 		}, false},
+		"a flipped byte where a session begins": {func(t *testing.T, b *gcblob.Bucket, p []byte, meta map[string]string) {
+			p[20] ^= 1
+			rewrite(t, b, p, meta)
+		}, true},
 		"cut in the middle": {func(t *testing.T, b *gcblob.Bucket, p []byte, meta map[string]string) {
 			rewrite(t, b, p[:len(p)/2], meta)
 		}, true},
@@ -793,7 +798,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 			}
 			c.damage(t, tm.bucket, p, a.Metadata)
 			for _, deep := range []bool{false, true} {
-				v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: tm.mirror, Home: h.files, Deep: deep})
+				v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: tm.mirror, Home: h.files, Deep: deep, Jobs: 2})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -847,6 +852,93 @@ func TestVerifyPending(t *testing.T) {
 	}
 	if _, err := mirror.Verify(ctx, mirror.Verifying{Mirror: newTeam(t).mirror}); !errors.Is(err, mirror.ErrNoMirror) {
 		t.Errorf("of nothing: %v", err)
+	}
+}
+
+// What a rollout begins with has to be there, and in the version that it means.
+func TestVerifyLineage(t *testing.T) {
+	t.Parallel()
+	parent := meta(rolloutID(1), "", 0) + `{"a":1}` + "\n"
+	child := meta(rolloutID(2), rolloutID(1), len(parent))
+	parentFile, childFile := rolloutFile(1, 20), rolloutFile(2, 20)
+	for name, c := range map[string]struct {
+		does          func(t *testing.T, tm *team, a *home)
+		shallow, deep int // children without
+	}{
+		"as it was": {func(*testing.T, *team, *home) {}, 0, 0},
+		"the parent grew": {func(_ *testing.T, _ *team, a *home) {
+			a.write(parentFile, parent+"{}\n")
+		}, 0, 0},
+		"the parent was rewritten": {func(_ *testing.T, _ *team, a *home) {
+			a.write(parentFile, strings.Replace(parent, `"a"`, `"b"`, 1))
+		}, 0, 0},
+		"the parent is gone": {func(t *testing.T, tm *team, _ *home) {
+			if err := tm.bucket.Delete(ctx, parentFile+".zst"); err != nil {
+				t.Fatal(err)
+			}
+		}, 1, 1},
+		"another version is all there is": {func(t *testing.T, tm *team, a *home) {
+			a.write(parentFile, strings.Replace(parent, `"a"`, `"b"`, 1))
+			a.push()
+			err := tm.bucket.Delete(ctx, "history/"+strings.TrimSuffix(parentFile, ".jsonl")+"/"+sha(parent)+".jsonl.zst")
+			if err != nil {
+				t.Fatal(err)
+			}
+		}, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tm := newTeam(t)
+			a := tm.newHome(t, "a")
+			a.write(parentFile, parent)
+			a.write(childFile, child)
+			a.push()
+			c.does(t, tm, a)
+			a.push()
+			for _, deep := range []bool{false, true} {
+				want := c.shallow
+				if deep {
+					want = c.deep
+				}
+				v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: tm.mirror, Deep: deep})
+				if err != nil || v.Children != 1 || len(v.Incomplete) != want || len(v.Damaged)+len(v.Failures) > 0 {
+					t.Errorf("deep=%v: %+v, %v", deep, v, err)
+				}
+				for _, f := range v.Incomplete {
+					if f.Name != childFile || !errors.Is(f.Err, mirror.ErrLineage) || !strings.Contains(f.Err.Error(), rolloutID(1)) {
+						t.Errorf("%+v", f)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A mirror may be pushed to while it is verified.
+func TestVerifyWhilePushing(t *testing.T) {
+	t.Parallel()
+	for kind, newTeam := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			tm := newTeam(t)
+			h := tm.newHome(t, "a")
+			h.write(file, "one\n")
+			h.push()
+			var pushes sync.WaitGroup
+			pushes.Go(func() {
+				for i := range 100 {
+					h.write(file, strings.Repeat("one\n", i+2))
+					h.push()
+				}
+			})
+			for range 20 {
+				v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: tm.mirror, Deep: true, Jobs: 2})
+				if err != nil || len(v.Damaged) > 0 {
+					t.Errorf("%+v, %v", v, err)
+				}
+			}
+			pushes.Wait()
+		})
 	}
 }
 
