@@ -29,12 +29,14 @@ import (
 type Server struct {
 	*httptest.Server
 	// Deaf is a server that does not know conditions: it ignores them. It is to be
-	// set while no request is under way, like the next two.
+	// set while no request is under way, like the next three.
 	Deaf bool
 	// Deny has the kinds of requests that the client may not make: 403.
 	Deny []string
 	// Stored, if not nil, is called by each PUT, which is then not answered.
 	Stored func()
+	// OnRequest, if not nil, is called before the nth request is looked at.
+	OnRequest func(n int)
 
 	mu       sync.Mutex
 	objects  map[string]object
@@ -109,6 +111,20 @@ func (s *Server) ClearFaults() {
 	clear(s.faults)
 }
 
+// Put plants an object.
+func (s *Server) Put(key, content string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.put(key, object{bytes: []byte(content), header: http.Header{}, etag: etag([]byte(content))}, nil)
+}
+
+// Get returns an object's bytes, "" if it is not there.
+func (s *Server) Get(key string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(s.objects[key].bytes)
+}
+
 // Keys returns those of all objects, sorted.
 func (s *Server) Keys() []string {
 	s.mu.Lock()
@@ -178,6 +194,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	kind := kindOf(r)
 	s.mu.Lock()
 	s.requests = append(s.requests, kind)
+	if s.OnRequest != nil {
+		s.OnRequest(len(s.requests))
+	}
 	var f Fault
 	if queue := s.faults[kind]; len(queue) > 0 {
 		f, s.faults[kind] = queue[0], queue[1:]
