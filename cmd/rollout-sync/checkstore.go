@@ -38,7 +38,7 @@ for you.
 
 It works below a random name of its own, rollout-check-…, which it removes in the
 end where it may; nothing else in the bucket is read or written, so it may hold a
-mirror. It needs a minute or so, some 6,000 requests, and 100 MB of traffic.`,
+mirror. It needs a minute or so, some 4,000 requests and 50 MB of traffic.`,
 		Example: `  rollout-sync check-store 's3://team-sessions?region=eu-central-1'
   rollout-sync check-store --single-writer 's3://team-sessions?endpoint=https://nas.example'`,
 		Args: cobra.MaximumNArgs(1),
