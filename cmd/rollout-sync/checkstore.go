@@ -99,7 +99,7 @@ func (a *app) checkStore(ctx context.Context, single bool) error {
 	place := &scratch{url: below(u, checkPrefix+strings.ToLower(rand.Text()[:12])), single: single}
 	a.whenInterrupted = "what was written is removed"
 	if err := place.try(ctx); err != nil {
-		if left, removeErr := place.remove(ctx); left > 0 {
+		if left, removeErr := place.remove(ctx); left > 0 || removeErr != nil && ctx.Err() != nil {
 			a.tellLeft(left, place, removeErr)
 		}
 		if errors.Is(err, errors.ErrUnsupported) {
@@ -137,10 +137,10 @@ func (a *app) checkStore(ctx context.Context, single bool) error {
 	if len(broken) > 0 {
 		return fmt.Errorf("%d of %d rules do not hold at %s", result.Broken, result.Rules, result.Store)
 	}
-	if place.keeps {
-		return nil
+	if removeErr != nil && !place.keeps {
+		return errors.New(notRemoved)
 	}
-	return removeErr
+	return nil
 }
 
 func (a *app) eachChecked(c storetest.Case, err error) {
@@ -152,9 +152,9 @@ func (a *app) eachChecked(c storetest.Case, err error) {
 	case a.json:
 		a.print(checkedRule{c.Name, c.Rule, err == nil, problems})
 	case err == nil:
-		fmt.Fprintf(a.out, "ok      %-19s  %s\n", c.Name, c.Rule)
+		fmt.Fprintf(a.out, "ok      %-21s  %s\n", c.Name, c.Rule)
 	default:
-		fmt.Fprintf(a.out, "FAILED  %-19s  the rule: %s\n", c.Name, c.Rule)
+		fmt.Fprintf(a.out, "FAILED  %-21s  the rule: %s\n", c.Name, c.Rule)
 		const most = 3
 		for i, p := range problems {
 			if i == most {
@@ -181,13 +181,15 @@ func unjoin(err error) []error {
 
 // tellLeft says what could not be removed.
 func (a *app) tellLeft(left int, place *scratch, err error) {
-	a.whenInterrupted = "not all that was written could be removed"
-	what := fmt.Sprintf("%d objects are left", left)
+	a.whenInterrupted = notRemoved
+	what := fmt.Sprintf("%d objects", left)
 	if left == 0 {
-		what = "something may be left"
+		what = "perhaps something"
 	}
-	fmt.Fprintf(a.err, "%s below %s, and nothing needs it: %s\n", what, shown(place.url), oneLine(err))
+	fmt.Fprintf(a.err, "left below %s: %s that nothing needs (%s)\n", shown(place.url), what, oneLine(err))
 }
+
+const notRemoved = "not all that was written could be removed"
 
 var (
 	// conditionCases are broken by a store that ignores conditions.
@@ -213,7 +215,7 @@ func verdict(broken map[string]bool, place *scratch) (lines []string) {
 	}
 	switch {
 	case others:
-		lines = append(lines, "Do not use this store for a mirror: sessions may be lost or come back changed, as said above.")
+		lines = append(lines, "Do not use this store for a mirror before it is known why it breaks the rules above.")
 	case conditions:
 		lines = append(lines, "This store ignores conditions: two that push at once can overwrite each other. Pushes need --single-writer, and may come from one machine only. Check it again with --single-writer.")
 	case place.single:
@@ -283,9 +285,11 @@ func (s *scratch) try(ctx context.Context) error {
 			return err
 		}
 	}
-	if f, err := st.Open(ctx, strings.ToUpper(name)); err == nil {
-		s.foldsCase = true
-		f.Close()
+	if s.url.Scheme == dirblob.Scheme { // nothing else may
+		if f, err := st.Open(ctx, strings.ToUpper(name)); err == nil {
+			s.foldsCase = true
+			f.Close()
+		}
 	}
 	err = st.Remove(ctx, name, version)
 	s.keeps = errors.Is(err, fs.ErrPermission)

@@ -88,7 +88,7 @@ func TestCheckStore(t *testing.T) {
 					t.Errorf("%s is %q", key, got)
 				}
 			}
-			if got := len(s.Keys()) - len(before); got != last.Left || last.Left > 0 != (c.deny != nil) || last.Left > 0 != strings.Contains(stderr, last.LeftAt+", and nothing needs it") {
+			if got := len(s.Keys()) - len(before); got != last.Left || last.Left > 0 != (c.deny != nil) || last.Left > 0 != strings.Contains(stderr, "left below "+last.LeftAt+": ") {
 				t.Errorf("%d objects are left, and said to be %d: %s", got, last.Left, stderr)
 			}
 		})
