@@ -48,6 +48,7 @@ type fileState struct {
 	Name    string `json:"name,omitempty"`    // the session's name among the facts
 	Beside  bool   `json:"beside,omitempty"`  // another file of its name has the current version
 	Waiting string `json:"waiting,omitempty"` // Info.Version of one with a time in the future
+	Key     string `json:"key,omitempty"`     // name in the mirror of the version that holds the bytes
 }
 
 // objectState is an object when this home last saw it equal to its own bytes.
@@ -126,7 +127,7 @@ func openDB(file string) (*database, error) {
 		return nil, err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, b := range []bucket{files, objects} {
+		for _, b := range []bucket{files, objects, runs} {
 			if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
 				return err
 			}
