@@ -34,11 +34,12 @@ type Run struct {
 	Origin   string         `json:"origin,omitempty"` // of the home
 }
 
-// runs has the last Run, and the last that was Clean.
+const runs bucket = "runs" // one of these → Run
+
+// The last Run, and the last that was Clean.
 const (
-	runs     bucket = "runs"
-	lastRun         = "last"
-	cleanRun        = "clean"
+	lastRun  = "last"
+	cleanRun = "clean"
 )
 
 // recordRun remembers how a push went. It is for its end, whatever that is; what a push
