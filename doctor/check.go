@@ -234,7 +234,7 @@ func (c *checker) record(rec codec.Record) {
 		c.misnumbered.add(rec, "a second session_meta, behind which Codex forgets what was before")
 	}
 	c.number(rec)
-	if !c.message && c.records <= headRecords {
+	if !c.message && c.records <= headRecords && it.Type == codec.TypeEventMsg {
 		c.message = shows(it)
 	}
 }
@@ -291,12 +291,14 @@ func (c *checker) sessionMeta(it codec.Item) {
 		return
 	}
 	c.meta = meta
-	var members map[string]json.RawMessage
-	_ = json.Unmarshal(it.Payload, &members) // of what is no object all are missing
 	refused := ""
-	for _, name := range required {
-		if _, ok := members[name]; !ok {
-			refused = "its session_meta has no " + name
+	if meta.ID == "" || meta.Timestamp == "" || meta.Cwd == "" || meta.Originator == "" || meta.CLIVersion == "" {
+		var members map[string]json.RawMessage
+		_ = json.Unmarshal(it.Payload, &members) // of what is no object all are missing
+		for _, name := range required {
+			if _, ok := members[name]; !ok {
+				refused = "its session_meta has no " + name
+			}
 		}
 	}
 	switch mode := meta.HistoryMode; {
