@@ -84,6 +84,7 @@ failure.`,
 	root.AddCommand(a.pushCommand(), a.listCommand(), a.showCommand(), a.verifyCommand(),
 		a.restoreCommand(), a.recordCommand(), a.demoCommand(), a.versionCommand(),
 		a.statusCommand(), a.doctorCommand())
+	a.addCompletion(root)
 	return root
 }
 
