@@ -286,7 +286,6 @@ type pod struct {
 		PersistentVolumeClaim struct {
 			ClaimName string `yaml:"claimName"`
 		} `yaml:"persistentVolumeClaim"`
-		EmptyDir map[string]string `yaml:"emptyDir"`
 	} `yaml:"volumes"`
 }
 
