@@ -50,12 +50,15 @@ func (e *examiner) copies(ctx context.Context, files []place) error {
 			e.found(f)
 			continue
 		}
+		// A database of Codex's has the path of one file, most likely that of the
+		// first: without it Codex 0.169 does not find the session any more. Of two
+		// forms it has one path.
+		f.Mendable = rel == equal || rel == shorter || rel == longer && f.Kind == Forms
 		if rel == longer {
 			f.Path, f.Other = best.path(), other.path()
 			best = other
 		}
 		f.Detail, f.Cure = copyDetail(f, rel)
-		f.Mendable = rel != different
 		e.found(f)
 	}
 	return nil
@@ -68,11 +71,16 @@ func copyDetail(f Finding, rel relation) (detail, cure string) {
 	}
 	switch rel {
 	case equal:
-		return what + ", with the same bytes", "doctor --apply moves this one out of the sessions"
+		detail = what + ", with the same bytes"
 	case different:
-		return what + ", with other bytes", `compare the two, and move the one out of the home that is not wanted; of two forms Codex takes the .jsonl`
+		return what + ", with other bytes", "compare the two, and move the one out of the home that is not wanted; of two forms Codex takes the .jsonl"
+	default:
+		detail = what + ", which begins with all of this one and goes on"
 	}
-	return what + ", which begins with all of this one and goes on", "doctor --apply moves this one out of the sessions"
+	if !f.Mendable {
+		return detail, "while Codex does not run, move this one out of the home and the other to its path, which is the one that Codex knows"
+	}
+	return detail, "doctor --apply moves this one out of the sessions"
 }
 
 // A relation is what the bytes of a file are to those of another.

@@ -312,7 +312,7 @@ func (c *checker) sessionMeta(it codec.Item) {
 	}
 	if refused != "" {
 		c.find(Finding{
-			Kind: NoMeta, Detail: refused + "; Codex does not read the session",
+			Kind: NoMeta, Detail: refused + "; Codex does not go on with the session",
 			Cure: restore + "; rollout-sync shows what is there",
 		})
 	}
@@ -447,7 +447,7 @@ func (c *checker) absent() {
 		})
 	case c.meta != nil && known && !c.message && c.meta.HistoryBase == nil && !subagent(c.meta):
 		c.find(Finding{
-			Kind: Hidden, Note: true, Detail: "no message of the user in its first 210 records; Codex does not list it",
+			Kind: Hidden, Note: true, Detail: "no message of the user in its first 210 records, where Codex looks for what to list it by",
 			Cure: "none needed: codex resume ID works, and rollout-sync lists it",
 		})
 	}

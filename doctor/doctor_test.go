@@ -364,7 +364,11 @@ func TestExamine(t *testing.T) {
 		},
 		{
 			name: "live and archived, longer", files: map[string]string{day + a: session(idA), "archived_sessions/" + a + ".zst": compressed(session(idA) + user)},
-			want: []string{"problem* duplicate " + day + a},
+			want: []string{"problem duplicate " + day + a}, text: "goes on",
+		},
+		{
+			name: "in two directories, longer", files: map[string]string{day + a: session(idA), "sessions/" + a + ".zst": compressed(session(idA) + user)},
+			want: []string{"problem* duplicate " + day + a}, text: "goes on",
 		},
 		{
 			name: "in two directories, different", files: map[string]string{day + a: session(idA) + user, "sessions/" + a: session(idA) + "\n"},
