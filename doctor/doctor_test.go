@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gofrs/flock"
 	"github.com/google/go-cmp/cmp"
@@ -425,6 +426,68 @@ func flip(s string) string {
 	b := []byte(s)
 	b[len(b)/2] ^= 1
 	return string(b)
+}
+
+// Wherever a session was cut off, that is all that is said, and whether it is within a
+// character.
+func TestExamineCutAnywhere(t *testing.T) {
+	t.Parallel()
+	meta := meta(idA, "")
+	whole := meta + strings.Replace(user, "hi", "né 世界 🙂", 1)
+	home := write(t, map[string]string{day + a: whole})
+	for n := len(whole) - 1; n >= 0; n-- {
+		file := filepath.Join(home.Name(), filepath.FromSlash(day+a))
+		if err := errors.Join(os.Truncate(file, int64(n)), os.Chtimes(file, old, old)); err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		switch {
+		case n == 0:
+			want = append(want, "problem damaged")
+		case n == len(whole)-1 || n == len(meta)-1:
+			want = append(want, "note unended")
+		case n == len(meta):
+		case !utf8.ValidString(whole[:n]):
+			want = append(want, "problem torn")
+		default:
+			want = append(want, "note torn")
+		}
+		switch {
+		case n > 0 && n < len(meta)-1:
+			want = append(want, "problem no_meta")
+		case n > 0 && n < len(whole)-1:
+			want = append(want, "note hidden")
+		}
+		for i := range want {
+			want[i] += " " + day + a
+		}
+		for _, deep := range []bool{false, true} {
+			if d := cmp.Diff(want, lines(examine(t, home, deep))); d != "" {
+				t.Fatalf("cut to %d bytes, deep %v: %s", n, deep, d)
+			}
+		}
+	}
+}
+
+// Whatever is in a file, it is looked at and left as it is.
+func FuzzExamine(f *testing.F) {
+	for _, content := range []string{
+		session(idA), numbered(meta(idA, paginated) + user), based(idA, idB, 3), sealed(session(idA)), compressed(session(idA)),
+		session(idA) + "\x00\x00", `{"id":"x","timestamp":"y"}`, "\n\n{}\xff",
+	} {
+		f.Add(content)
+	}
+	f.Fuzz(func(t *testing.T, content string) {
+		files := map[string]string{day + a: content, day + b + ".zst": content, day + c: content, day + c + ".zst": content}
+		home := write(t, files)
+		quick, deep := len(examine(t, home, false)), len(lines(examine(t, home, true)))
+		if d := cmp.Diff(files, tree(t, home)); d != "" {
+			t.Error(d)
+		}
+		if quick > 0 && deep == 0 {
+			t.Errorf("%d findings, and none deep", quick)
+		}
+	})
 }
 
 // What has a writer, or had a moment ago, may be as it is.

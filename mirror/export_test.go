@@ -2,6 +2,9 @@ package mirror
 
 import "testing"
 
+// NewRun is the Run of a push.
+var NewRun = newRun
+
 // RecordRun records a run in the state in file, as a Push does at its end.
 func RecordRun(t *testing.T, file string, r Run) {
 	t.Helper()

@@ -20,18 +20,16 @@ import (
 type Run struct {
 	Begun time.Time `json:"begun"`
 	Ended time.Time `json:"ended"`
-	// Err is why the push could not go on, "" if it could. It may name a session's
-	// file and the mirror, as every error does, and nothing of a session.
+	// Err is why the push could not go on, in one line; "" if it could.
 	Err string `json:"error,omitempty"`
 
-	Rollouts int            `json:"rollouts"`         // found in the home
-	Actions  map[Action]int `json:"actions"`          // how many of them ended how
-	Bytes    int64          `json:"bytes"`            // plain bytes of the versions that were written
-	Foreign  int            `json:"foreign"`          // see Report.Foreign
-	Vanished int            `json:"vanished"`         // see Report.Vanished
-	Left     int            `json:"left,omitempty"`   // not begun because time was up
-	Clean    bool           `json:"clean"`            // it went through, and nothing failed, vanished or was foreign
-	Origin   string         `json:"origin,omitempty"` // of the home
+	Rollouts int            `json:"rollouts"`       // found in the home
+	Actions  map[Action]int `json:"actions"`        // how many of them ended how
+	Bytes    int64          `json:"bytes"`          // plain bytes of the versions that were written
+	Foreign  int            `json:"foreign"`        // see Report.Foreign
+	Vanished int            `json:"vanished"`       // see Report.Vanished
+	Left     int            `json:"left,omitempty"` // not begun because time was up
+	Clean    bool           `json:"clean"`          // it went through, and nothing failed, vanished or was foreign
 }
 
 const runs bucket = "runs" // one of these → Run
@@ -41,6 +39,19 @@ const (
 	lastRun  = "last"
 	cleanRun = "clean"
 )
+
+// newRun is the Run of a push that returned r and err.
+func newRun(begun, ended time.Time, r Report, err error) Run {
+	run := Run{
+		Begun: begun.UTC(), Ended: ended.UTC(), Rollouts: r.Rollouts, Actions: r.Actions, Bytes: r.Bytes,
+		Foreign: len(r.Foreign), Vanished: len(r.Vanished),
+		Clean: err == nil && len(r.Failures)+len(r.Foreign)+len(r.Vanished) == 0,
+	}
+	if err != nil {
+		run.Err = strings.ReplaceAll(err.Error(), "\n", "; ") // joined errors
+	}
+	return run
+}
 
 // recordRun remembers how a push went. It is for its end, whatever that is; what a push
 // that was killed did is told by the next.

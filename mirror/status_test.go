@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -82,8 +83,22 @@ func TestRuns(t *testing.T) {
 	t.Parallel()
 	home, file := memfs.New(nil), filepath.Join(t.TempDir(), "state.db")
 	at := time.Date(2026, 11, 20, 10, 0, 0, 0, time.UTC)
-	good := mirror.Run{Begun: at, Ended: at.Add(time.Minute), Rollouts: 3, Actions: map[mirror.Action]int{mirror.Uploaded: 3}, Bytes: 9, Clean: true}
-	bad := mirror.Run{Begun: at.Add(time.Hour), Ended: at.Add(2 * time.Hour), Err: "no route to host"}
+	report := mirror.Report{Rollouts: 3, Actions: map[mirror.Action]int{mirror.Uploaded: 3}, Bytes: 9}
+	good := mirror.NewRun(at, at.Add(time.Minute), report, nil)
+	if d := cmp.Diff(mirror.Run{Begun: at, Ended: at.Add(time.Minute), Rollouts: 3, Actions: report.Actions, Bytes: 9, Clean: true}, good); d != "" {
+		t.Error(d)
+	}
+	bad := mirror.NewRun(at.Add(time.Hour), at.Add(2*time.Hour), report, errors.Join(errors.New("no route to host"), io.EOF))
+	if bad.Clean || bad.Err != "no route to host; EOF" {
+		t.Errorf("%+v", bad)
+	}
+	for _, r := range []mirror.Report{
+		{Failures: make([]mirror.Outcome, 1)}, {Foreign: make([]string, 1)}, {Vanished: make([]string, 1)},
+	} {
+		if mirror.NewRun(at, at, r, nil).Clean {
+			t.Errorf("%+v is clean", r)
+		}
+	}
 	for _, step := range []struct {
 		run         mirror.Run
 		last, clean *mirror.Run
