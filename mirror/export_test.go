@@ -15,16 +15,18 @@ func RecordRun(t *testing.T, file string, r Run) {
 func SetKeys(t *testing.T, file string, keys map[string]string) {
 	t.Helper()
 	inState(t, file, func(s *State) error {
-		states := map[string]fileState{}
+		c := change{}
 		for path, key := range keys {
 			known, _, err := get[fileState](s, files, path)
 			if err != nil {
 				return err
 			}
 			known.Key = key
-			states[path] = known
+			if err := set(c, files, path, known); err != nil {
+				return err
+			}
 		}
-		return put(s, files, states)
+		return s.write(c)
 	})
 }
 

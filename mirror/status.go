@@ -1,17 +1,20 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strings"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 
+	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/listing"
 	"github.com/rollout-sync/rollout/store"
 )
@@ -32,19 +35,17 @@ type Run struct {
 	Clean    bool           `json:"clean"`          // it went through, and nothing failed, vanished or was foreign
 }
 
-const runs bucket = "runs" // one of these → Run
-
-// The last Run, and the last that was Clean.
+// Names among the passes.
 const (
-	lastRun  = "last"
-	cleanRun = "clean"
+	lastRun  = "last run"       // Run
+	cleanRun = "last clean run" // the last Run that was Clean
 )
 
 // newRun is the Run of a push that returned r and err.
 func newRun(begun, ended time.Time, r Report, err error) Run {
 	run := Run{
 		Begun: begun.UTC(), Ended: ended.UTC(), Rollouts: r.Rollouts, Actions: r.Actions, Bytes: r.Bytes,
-		Foreign: len(r.Foreign), Vanished: len(r.Vanished),
+		Foreign: len(r.Foreign), Vanished: len(r.Vanished), Left: r.Left,
 		Clean: err == nil && len(r.Failures)+len(r.Foreign)+len(r.Vanished) == 0,
 	}
 	if err != nil {
@@ -56,11 +57,15 @@ func newRun(begun, ended time.Time, r Report, err error) Run {
 // recordRun remembers how a push went. It is for its end, whatever that is; what a push
 // that was killed did is told by the next.
 func (s *State) recordRun(r Run) error {
-	values := map[string]Run{lastRun: r}
-	if r.Clean {
-		values[cleanRun] = r
+	c := change{}
+	err := set(c, passes, lastRun, r)
+	if err == nil && r.Clean {
+		err = set(c, passes, cleanRun, r)
 	}
-	return put(s, runs, values)
+	if err != nil {
+		return err
+	}
+	return s.write(c)
 }
 
 // A Status is how far a home is mirrored, as far as the home's own state tells: what
@@ -119,7 +124,7 @@ func ReadStatus(ctx context.Context, home store.Source, file string, now time.Ti
 		}
 		st.Pending++
 		st.Bytes += max(r.Info.Stored, 0)
-		if was.Key != "" {
+		if was.mirrored {
 			st.Behind++
 		}
 		at := r.Info.ModTime
@@ -134,9 +139,15 @@ func ReadStatus(ctx context.Context, home store.Source, file string, now time.Ti
 	return st, nil
 }
 
-// readState reads the runs and returns the files.
-func (st *Status) readState(file string) (map[string]fileState, error) {
-	known := map[string]fileState{}
+// A knownFile is a file that was dealt with.
+type knownFile struct {
+	fileState
+	mirrored bool // the mirror has a version of it
+}
+
+// readState reads the runs and returns the files by path.
+func (st *Status) readState(file string) (map[string]knownFile, error) {
+	known := map[string]knownFile{}
 	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true, Timeout: 100 * time.Millisecond})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -149,18 +160,21 @@ func (st *Status) readState(file string) (map[string]fileState, error) {
 		return nil, fmt.Errorf("state %s: %w", file, err)
 	}
 	err = db.View(func(tx *bolt.Tx) error {
-		if b := tx.Bucket([]byte(runs)); b != nil { // none before the first push that tells
+		if b := tx.Bucket([]byte(passes)); b != nil {
 			st.Last, st.Clean = decodeRun(b.Get([]byte(lastRun))), decodeRun(b.Get([]byte(cleanRun)))
 		}
-		b := tx.Bucket([]byte(files))
-		if b == nil {
-			return nil
+		files, objects := tx.Bucket([]byte(files)), tx.Bucket([]byte(objects))
+		if files == nil || objects == nil {
+			return nil // nothing was pushed
 		}
-		return b.ForEach(func(k, v []byte) error {
-			var f fileState
-			if json.Unmarshal(v, &f) == nil {
-				known[string(k)] = f
+		return files.ForEach(func(k, v []byte) error {
+			var f knownFile
+			if json.Unmarshal(v, &f.fileState) != nil {
+				return nil
 			}
+			n, _ := codec.ParseName(path.Base(string(k))) // it was parsed when it was found
+			f.mirrored = objects.Get([]byte(cmp.Or(f.Key, Key(n, string(k))))) != nil
+			known[string(k)] = f
 			return nil
 		})
 	})
