@@ -282,7 +282,7 @@ func (e *examiner) stray(file string, d fs.DirEntry) {
 	}
 	f := Finding{
 		Kind: Temporary, Path: file, Note: true, Mendable: true,
-		Detail: fmt.Sprintf("a temporary file of %d bytes, %s old", fi.Size(), age(e.begun.Sub(fi.ModTime()))),
+		Detail: fmt.Sprintf("a temporary file of %d bytes, last written on %s", fi.Size(), fi.ModTime().Format(time.DateOnly)),
 		Cure:   "none needed: nothing reads it; doctor --apply moves it away",
 	}
 	if isLock {
@@ -339,19 +339,6 @@ func reason(err error) string {
 		err = p.Err
 	}
 	return err.Error()
-}
-
-// age says how long something took, for people.
-func age(d time.Duration) string {
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%d s", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%d min", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h", int(d.Hours()))
-	}
-	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
 // byID sorts rollouts by id and, of one id, the file first that Codex would take: a
