@@ -112,8 +112,13 @@ var ErrVanished = errors.New("all rollouts that were pushed from here have vanis
 // the mirror whole or as it was before, and the state says at most what is true.
 func Push(ctx context.Context, o Pushing) (Report, error) {
 	p, err := newPusher(o)
-	if err == nil {
-		err = p.run(ctx)
+	if err != nil {
+		return p.report, err
+	}
+	begun := p.Now()
+	err = p.run(ctx)
+	if !p.DryRun {
+		err = errors.Join(err, p.State.recordRun(newRun(begun, p.Now(), p.report, err)))
 	}
 	return p.report, err
 }
