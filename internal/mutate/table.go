@@ -285,6 +285,14 @@ var mutations = []mutation{
 		"w := Write{IfVersion: u.cond.IfVersion,", "w := Write{", blob, "TestConformance/dir/PutConditions",
 	},
 	{
+		blob + "/rate.go", "the wait for the rate",
+		"if s.rate == nil {", "if true {", blob, "TestUploadRate",
+	},
+	{
+		blob + "/put.go", "the end of the wait for the rate with the upload",
+		"cancel() // who waits for the rate", "", blob, "TestUploadRateIsCancelled",
+	},
+	{
 		dirblob + "/write.go", "the condition of a create in a directory",
 		"if w.ifNotExist {", "if false {", dirblob, "TestConditionsHoldBetweenBuckets",
 	},
