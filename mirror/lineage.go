@@ -139,6 +139,17 @@ type Version struct {
 	Stored time.Time // when it came to the mirror; zero where the store does not say
 }
 
+// Kind says in a word what kind of version it is.
+func (v Version) Kind() string {
+	switch {
+	case strings.HasPrefix(v.Key, historyDir+"/"):
+		return "superseded"
+	case strings.HasPrefix(v.Key, divergedDir+"/"):
+		return "diverged"
+	}
+	return "current"
+}
+
 // Versions yields the versions that the mirror has of a rollout, each once: the
 // current one first, then those of homes that diverged, then what rewrites
 // superseded. Damaged ones are left out. Each costs one request, beside the
