@@ -62,11 +62,10 @@ func (h *codexHome) write(name, content string) {
 	}
 }
 
-// files returns all rollouts of the home, decoded, by path, and checks that all
-// else is as it was. It knows nothing of package store.
-func (h *codexHome) files() map[string]string {
+// names returns the paths of all rollouts of the home, and checks that all else is as
+// it was. It knows nothing of package store.
+func (h *codexHome) names() (rollouts []string) {
 	h.t.Helper()
-	found := map[string]string{}
 	others := 0
 	err := filepath.WalkDir(h.dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -74,28 +73,40 @@ func (h *codexHome) files() map[string]string {
 		}
 		name, _ := filepath.Rel(h.dir, p)
 		name = filepath.ToSlash(name)
-		content, err := os.ReadFile(p)
-		if err != nil {
-			return err
-		}
-		if want, ok := databases[name]; ok {
-			i, err := d.Info()
-			if err != nil || string(content) != want || !i.ModTime().Equal(at) {
-				h.t.Errorf("%s was touched: %q, %v", name, content, err)
+		want, ok := databases[name]
+		if !ok {
+			if !strings.HasSuffix(name, ".lock") {
+				rollouts = append(rollouts, name)
 			}
-			others++
 			return nil
 		}
-		if strings.HasSuffix(name, ".zst") {
-			content = unzstd(h.t, content)
+		content, e := os.ReadFile(p)
+		i, err := d.Info()
+		if err = errors.Join(e, err); err != nil || string(content) != want || !i.ModTime().Equal(at) {
+			h.t.Errorf("%s was touched: %q, %v", name, content, err)
 		}
-		if !strings.HasSuffix(name, ".lock") {
-			found[name] = string(content)
-		}
+		others++
 		return nil
 	})
 	if err != nil || others != len(databases) {
 		h.t.Error(others, err)
+	}
+	return rollouts
+}
+
+// files returns all rollouts of the home, decoded.
+func (h *codexHome) files() map[string]string {
+	h.t.Helper()
+	found := map[string]string{}
+	for _, name := range h.names() {
+		content, err := os.ReadFile(h.path(name))
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if strings.HasSuffix(name, ".zst") {
+			content = unzstd(h.t, content)
+		}
+		found[name] = string(content)
 	}
 	return found
 }

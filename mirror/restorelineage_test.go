@@ -397,6 +397,14 @@ func (f failingHome) Remove(ctx context.Context, name, version string) (err erro
 	return errors.Join(fails, err)
 }
 
+func (f failingHome) Move(ctx context.Context, name, version, to string) (err error) {
+	fails := f.err()
+	if fails == nil || f.after {
+		err = f.Store.Move(ctx, name, version, to)
+	}
+	return errors.Join(fails, err)
+}
+
 // A restore that ends anywhere leaves whole files, none without what it begins
 // with, and is finished by the next.
 func TestRestoreEndsAnywhere(t *testing.T) {
