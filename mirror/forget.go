@@ -47,7 +47,8 @@ type Forgetting struct {
 // Forgotten is what became of one object in a Forget.
 type Forgotten struct {
 	Name   string
-	Stored int64 // bytes; 0 of a month of facts, of which lines were taken out
+	Stored int64 // bytes of the object
+	Facts  int   // of a month of facts: how many were taken out; the others stay
 	Err    error
 }
 
@@ -233,14 +234,10 @@ func (f *forgetter) facts(ctx context.Context) error {
 		for _, month := range slices.Sorted(maps.Keys(months)) {
 			key := factsKey(path.Base(origin.Name), month)
 			n, err := f.untell(ctx, key)
-			out := Forgotten{Name: key, Err: err}
 			if n == 0 && err == nil {
 				continue
 			}
-			if out.Err == nil {
-				f.report.Facts += n
-			}
-			if err := f.count(ctx, out); err != nil {
+			if err := f.count(ctx, Forgotten{Name: key, Facts: n, Err: err}); err != nil {
 				return err
 			}
 		}
@@ -355,9 +352,12 @@ func (f *forgetter) count(ctx context.Context, out Forgotten) error {
 	if err != nil {
 		return err
 	}
-	if out.Err != nil {
+	switch {
+	case out.Err != nil:
 		f.report.Failures = append(f.report.Failures, out)
-	} else if !strings.HasPrefix(out.Name, originsDir+"/") {
+	case out.Facts > 0:
+		f.report.Facts += out.Facts
+	default:
 		f.report.Objects++
 		f.report.Stored += out.Stored
 	}
