@@ -73,8 +73,8 @@ type tombstone struct {
 // versions, bytes of foreign tools that are kept for them, and what all origins have
 // told. An id that is whole gets its tombstone even if the mirror has nothing of it.
 //
-// The tombstone comes first and the current version goes last, so a Forget that was
-// interrupted is finished by the next with the same ids. A push that began before may
+// The tombstone comes first, and whatever is left of a session leads to the rest, so a
+// Forget that was interrupted is finished by the next with the same ids. A push that began before may
 // still bring something; a Forget after it removes that too. Copies that the store
 // itself keeps (versions of a bucket, backups) are not reached, and neither is any
 // home. Rollouts that begin with a forgotten one by reference cannot be read any more.
@@ -296,7 +296,7 @@ func (f *forgetter) tryUntell(ctx context.Context, key string) (n int, err error
 	return n, err
 }
 
-// objects removes all that belongs to the rollout at key, and that last.
+// objects removes all that belongs to the rollout at key.
 func (f *forgetter) objects(ctx context.Context, key string) error {
 	stem := strings.TrimSuffix(key, logSuffix)
 	for e, err := range walk(ctx, f.Mirror, path.Join(divergedDir, stem), path.Join(historyDir, stem), path.Join(historyDir, divergedDir, stem)) {

@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"strings"
@@ -50,7 +51,7 @@ func TestPruneAHome(t *testing.T) {
 			a.push()
 			if c.spoil {
 				p, meta := sealed(t, tm)
-				p[len(p)/3] ^= 1
+				p[bytes.Index(p, []byte(whole))] ^= 1
 				rewrite(t, tm.bucket, p, meta)
 			}
 			h := newCodexHome(t)
