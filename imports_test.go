@@ -35,7 +35,7 @@ var rules = []struct {
 	{"recorder", []string{module + "/codec", module + "/store", "github.com/google/uuid"}, "it records through a Sink, whichever"},
 	{"listing", []string{module + "/codec", module + "/store", "github.com/google/uuid", "golang.org/x/sync"}, "it lists any Source"},
 	{"replay", []string{module + "/codec", module + "/store", "github.com/google/uuid"}, "it replays from any Source"},
-	{"mirror", []string{module + "/codec", module + "/store", module + "/listing", module + "/replay", "go.etcd.io/bbolt"}, "it mirrors any Source to any Putter"},
+	{"mirror", []string{module + "/codec", module + "/store", module + "/listing", module + "/replay", "go.etcd.io/bbolt", "github.com/google/uuid"}, "it mirrors any Source to any Putter"},
 	{"cmd", []string{""}, "the only place that picks stores"},
 	{".", []string{module, "github.com/google/uuid"}, "it joins the rooms"},
 }
