@@ -136,7 +136,7 @@ func (f *forgetter) resolve(ctx context.Context) error {
 	for i := range f.IDs {
 		meant[i] = map[uuid.UUID]bool{}
 	}
-	for e, err := range walk(ctx, f.Mirror, sessionsDir, archivedDir, divergedDir, historyDir) {
+	for e, err := range walk(ctx, f.Mirror, store.ListOptions{Unordered: true}, sessionsDir, archivedDir, divergedDir, historyDir) {
 		if err != nil {
 			return err
 		}
@@ -299,7 +299,7 @@ func (f *forgetter) tryUntell(ctx context.Context, key string) (n int, err error
 // objects removes all that belongs to the rollout at key.
 func (f *forgetter) objects(ctx context.Context, key string) error {
 	stem := strings.TrimSuffix(key, logSuffix)
-	for e, err := range walk(ctx, f.Mirror, path.Join(divergedDir, stem), path.Join(historyDir, stem), path.Join(historyDir, divergedDir, stem)) {
+	for e, err := range walk(ctx, f.Mirror, store.ListOptions{Unordered: true}, path.Join(divergedDir, stem), path.Join(historyDir, stem), path.Join(historyDir, divergedDir, stem)) {
 		if err != nil {
 			return err
 		}

@@ -38,7 +38,7 @@ func aTeams(t *testing.T) (m *listed, of, others []string) {
 	slices.Sort(of)
 	objects[childKey], objects[divergedKey(childKey, "b")] = "two\n", "dos\n"
 	m = newMirror(t, objects)
-	if err := prepare(t.Context(), m); err != nil {
+	if err := prepare(t.Context(), m, false); err != nil {
 		t.Fatal(err)
 	}
 	for _, origin := range []string{"a", "b"} {
@@ -48,7 +48,7 @@ func aTeams(t *testing.T) (m *listed, of, others []string) {
 				facts = append(facts, Fact{Rollout: n.String(), Path: key, Name: map[bool]string{true: "SECRET name"}[key != childKey]})
 			}
 		}
-		if err := writeFacts(t.Context(), m, origin, "2026-11", facts); err != nil {
+		if err := newLedger(m, origin).tell(t.Context(), "2026-11", facts); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -58,7 +58,7 @@ func aTeams(t *testing.T) (m *listed, of, others []string) {
 // names returns all names in a mirror, and fails if there is a secret left.
 func names(t *testing.T, m store.Source, clean bool) (all []string) {
 	t.Helper()
-	for e, err := range walk(t.Context(), m, ".") {
+	for e, err := range walk(t.Context(), m, store.ListOptions{}, ".") {
 		if err != nil {
 			t.Fatal(err)
 		}

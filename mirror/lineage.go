@@ -32,25 +32,33 @@ type Pin struct {
 	Rollout string `json:"rollout"`
 	Offset  int64  `json:"offset"`
 	// SHA256 is the hash of those bytes, "" where it is not known.
-	SHA256 string `json:"sha256"`
+	SHA256 string `json:"sha256,omitempty"`
 }
 
 // maxMeta bounds what is read to find a session_meta. Those that Codex 0.169
 // writes have some 20 KB; tools that an editor hands it come on top.
 const maxMeta = 16 << 20
 
+// maxMetaLines bounds the same in lines. Codex writes it as the first.
+const maxMetaLines = 10
+
 // errNoMeta means that the beginning of a rollout does not say what it refers to.
 var errNoMeta = errors.New("no session_meta can be read")
 
 // baseOf returns what a rollout begins with by reference; no Rollout in it means
-// nothing. It reads up to the session_meta and at most maxMeta. If there is none
+// nothing. It reads up to the session_meta, at most maxMeta and maxMetaLines. If
+// there is none
 // it is errNoMeta: the rollout may refer to anything.
 func baseOf(ctx context.Context, f store.File) (codec.Base, error) {
 	r, err := f.Range(ctx, 0, maxMeta)
 	if err != nil {
 		return codec.Base{}, err
 	}
-	head, err := codec.ReadHeadWhile(r, func(_ codec.Record, h *codec.Head) bool { return !h.HasMeta })
+	n := 0
+	head, err := codec.ReadHeadWhile(r, func(_ codec.Record, h *codec.Head) bool {
+		n++
+		return !h.HasMeta && n < maxMetaLines
+	})
 	err = errors.Join(err, r.Close())
 	switch {
 	case err != nil:
@@ -109,7 +117,7 @@ func versions(ctx context.Context, m store.Source, key string) iter.Seq2[store.E
 			return
 		}
 		stem := strings.TrimSuffix(key, logSuffix)
-		for e, err := range walk(ctx, m, path.Join(historyDir, divergedDir, stem), path.Join(historyDir, stem), path.Join(divergedDir, stem)) {
+		for e, err := range walk(ctx, m, store.ListOptions{Unordered: true}, path.Join(historyDir, divergedDir, stem), path.Join(historyDir, stem), path.Join(divergedDir, stem)) {
 			if err == nil && !strings.HasSuffix(e.Name, logSuffix) {
 				continue // foreign bytes are no version
 			}

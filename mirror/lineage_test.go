@@ -193,7 +193,7 @@ func TestPin(t *testing.T) {
 			t.Parallel()
 			m := newMirror(t, map[string]string{childKey: c.content})
 			for origin, facts := range c.facts {
-				if err := writeFacts(t.Context(), m, origin, monthOf(n), facts); err != nil {
+				if err := newLedger(m, origin).tell(t.Context(), monthOf(n), facts); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -316,7 +316,9 @@ func (p *pruner) take(ctx context.Context, c *oldRollout, out *Pruned) error {
 	}
 	// First, so that no crash leaves a file that the State takes for vanished.
 	if p.State != nil {
-		if err := p.State.forgetFiles([]string{c.Path}); err != nil {
+		gone := change{}
+		gone.remove(files, c.Path)
+		if err := p.State.write(gone); err != nil {
 			return err
 		}
 	}
@@ -428,7 +430,7 @@ func (p *pruner) otherForm(ctx context.Context, file string, f store.File) error
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrForms, err)
 	}
-	other := &prefixHash{Hash: sha256.New(), at: -1}
+	other := &splitHash{Hash: sha256.New(), at: -1}
 	if err := copyAll(other, r); err != nil {
 		return fmt.Errorf("%w: %w", ErrForms, err)
 	}

@@ -102,7 +102,7 @@ func TestPruneLineage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, home := newMirror(t, nil), memfs.New(nil)
-			if err := prepare(t.Context(), m); err != nil {
+			if err := prepare(t.Context(), m, false); err != nil {
 				t.Fatal(err)
 			}
 			for key, content := range all {
@@ -134,7 +134,7 @@ func TestPruneUnreadable(t *testing.T) {
 	t.Parallel()
 	files := map[string]string{grandKey: session(grandID, "", 0, ""), parentKey: "no meta\n"}
 	m, home := newMirror(t, files), memfs.New(nil)
-	if err := prepare(t.Context(), m); err != nil {
+	if err := prepare(t.Context(), m, false); err != nil {
 		t.Fatal(err)
 	}
 	fill(t, home, files)
@@ -153,14 +153,14 @@ func TestPruneTwice(t *testing.T) {
 	}{
 		"nothing changed": {func(*testing.T, *listed, *memfs.Store, string) {}, Freed},
 		"the mirror has more by now": {func(t *testing.T, m *listed, _ *memfs.Store, _ string) {
-			change(t, m, m, parentKey, "one\ntwo\n")
+			alter(t, m, m, parentKey, "one\ntwo\n")
 		}, Freed},
 		"the mirror has something else": {func(t *testing.T, m *listed, _ *memfs.Store, _ string) {
-			change(t, m, m, parentKey, "ONE\ntwo\n")
+			alter(t, m, m, parentKey, "ONE\ntwo\n")
 		}, Kept},
-		"the mirror lost it": {func(t *testing.T, m *listed, _ *memfs.Store, _ string) { change(t, m, m, parentKey, "") }, Kept},
+		"the mirror lost it": {func(t *testing.T, m *listed, _ *memfs.Store, _ string) { alter(t, m, m, parentKey, "") }, Kept},
 		"somebody wrote to it": {func(t *testing.T, _ *listed, home *memfs.Store, at string) {
-			change(t, home, home, at, "one\nmine\n")
+			alter(t, home, home, at, "one\nmine\n")
 		}, Kept},
 		"Codex has the session open": {func(t *testing.T, _ *listed, home *memfs.Store, at string) {
 			unlock, err := home.Lock(t.Context(), at)
@@ -173,7 +173,7 @@ func TestPruneTwice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m, home := newMirror(t, map[string]string{parentKey: "one\n"}), memfs.New(nil)
-			if err := prepare(t.Context(), m); err != nil {
+			if err := prepare(t.Context(), m, false); err != nil {
 				t.Fatal(err)
 			}
 			fill(t, home, map[string]string{parentKey: "one\n"})
@@ -209,8 +209,8 @@ func TestPruneTwice(t *testing.T) {
 	}
 }
 
-// change replaces a log, or removes it.
-func change(t *testing.T, s store.Source, p interface {
+// alter replaces a log, or removes it.
+func alter(t *testing.T, s store.Source, p interface {
 	store.Putter
 	store.Remover
 }, name, content string,
@@ -256,7 +256,7 @@ func TestPruneIsNotVanished(t *testing.T) {
 func TestPruneAge(t *testing.T) {
 	t.Parallel()
 	m, home := newMirror(t, map[string]string{parentKey: "one\n"}), memfs.New(nil)
-	if err := prepare(t.Context(), m); err != nil {
+	if err := prepare(t.Context(), m, false); err != nil {
 		t.Fatal(err)
 	}
 	written := time.Now().Add(-20 * 24 * time.Hour)

@@ -541,9 +541,12 @@ func (r *restorer) remember(out *Restored, f store.File) error {
 	if r.State == nil || r.DryRun || out.Key != current && out.Key != divergedKey(current, r.Origin) {
 		return nil
 	}
-	return put(r.State, objects, map[string]objectState{
-		out.Key: {Version: f.Info().Version, Size: out.Size, SHA256: out.SHA256},
-	})
+	o := object{Version: f.Info().Version, Size: out.Size, SHA256: out.SHA256}
+	c := change{}
+	if err := set(c, objects, out.Key, objectState{object: o, Equal: true}); err != nil {
+		return err
+	}
+	return r.State.write(c)
 }
 
 // giveNames appends to the home's names those of sessions that have none there.

@@ -47,7 +47,7 @@ func rolloutOf(t *testing.T, key string) codec.Name {
 func tell(t *testing.T, m Store, key, content string, p Pin) {
 	t.Helper()
 	n := rolloutOf(t, key)
-	err := writeFacts(t.Context(), m, "origin", monthOf(n), []Fact{{Rollout: n.String(), Path: key, SHA256: sum(content), Size: int64(len(content)), Base: &p}})
+	err := newLedger(m, "origin").tell(t.Context(), monthOf(n), []Fact{{Rollout: n.String(), Path: key, SHA256: sum(content), Size: int64(len(content)), Base: &p}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestRestoreLineage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newMirror(t, c.mirror)
-			if err := prepare(t.Context(), m); err != nil {
+			if err := prepare(t.Context(), m, false); err != nil {
 				t.Fatal(err)
 			}
 			if c.pin != nil {
@@ -241,7 +241,7 @@ func TestRestoreRemembersTheBase(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			m := newMirror(t, c.mirror)
-			if err := prepare(t.Context(), m); err != nil {
+			if err := prepare(t.Context(), m, false); err != nil {
 				t.Fatal(err)
 			}
 			home, state := memfs.New(nil), NewState()
@@ -414,11 +414,11 @@ func TestRestoreEndsAnywhere(t *testing.T) {
 	fork := session(childID, parentID, len(parent), "child\n")
 	want := map[string]string{grandKey: grand, parentKey: parent, childKey: fork}
 	whole := newMirror(t, want)
-	if err := prepare(t.Context(), whole); err != nil {
+	if err := prepare(t.Context(), whole, false); err != nil {
 		t.Fatal(err)
 	}
 	n := rolloutOf(t, grandKey)
-	if err := writeFacts(t.Context(), whole, "a", monthOf(n), []Fact{{Rollout: n.String(), Path: grandKey, SHA256: sum(grand), Name: "a name"}}); err != nil {
+	if err := newLedger(whole, "a").tell(t.Context(), monthOf(n), []Fact{{Rollout: n.String(), Path: grandKey, SHA256: sum(grand), Name: "a name"}}); err != nil {
 		t.Fatal(err)
 	}
 	points := 0

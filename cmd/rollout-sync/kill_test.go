@@ -1,167 +1,161 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 )
 
-// A tree is a home with many sessions and a mirror of it.
-type tree struct {
-	t            *testing.T
-	home, mirror string
-	env          []string
-	sessions     map[string][]byte // by path in the home
-}
+var kills = flag.Int("kills", 25, "how many times TestKillPush kills a push")
 
-func newTree(t *testing.T, seed uint64) *tree {
-	t.Helper()
+// A push that is killed at any moment leaves whole objects, of versions that the
+// home had, and none older than before. The check knows files and zstd, and
+// nothing of package mirror.
+func TestKillPush(t *testing.T) {
+	t.Parallel()
+	const seed = 8
+	r := rand.New(rand.NewPCG(seed, seed))
 	dir := t.TempDir()
-	tr := &tree{t: t, home: dir + "/home", mirror: dir + "/mirror", sessions: map[string][]byte{}}
-	for _, kind := range []string{"DATA", "STATE", "CONFIG"} {
-		tr.env = append(tr.env, "XDG_"+kind+"_HOME="+dir+"/"+kind)
-	}
-	r := rand.New(rand.NewPCG(seed, 0))
-	for i := range 40 {
-		id := fmt.Sprintf("01a1f81e-6bb9-7000-8000-%012d", i)
-		name := "sessions/2026/11/20/rollout-2026-11-20T08-41-45-" + id + ".jsonl"
-		content := fmt.Appendf(nil, `{"timestamp":"2026-11-20T08:41:45.000Z","type":"session_meta","payload":{"id":"%s"}}`+"\n", id)
-		for range r.IntN(100 << 10) {
-			content = append(content, byte(' '+r.IntN(90)))
+	home, mirror := filepath.Join(dir, "home"), filepath.Join(dir, "mirror")
+	push := func() *exec.Cmd {
+		cmd := exec.Command(program, "push", "--home", home, "--mirror", mirror, "--idle", "0s", "--jobs", "3")
+		for _, kind := range []string{"DATA", "STATE", "CONFIG"} {
+			cmd.Env = append(cmd.Environ(), "XDG_"+kind+"_HOME="+dir+"/"+kind)
 		}
-		tr.sessions[name] = content
-		tr.must(os.MkdirAll(filepath.Join(tr.home, path.Dir(name)), 0o700))
-		tr.must(os.WriteFile(filepath.Join(tr.home, name), content, 0o600))
+		return cmd
 	}
-	tr.run(exitOK, "push", "--idle", "0s")
-	return tr
-}
 
-func (tr *tree) must(err error) {
-	tr.t.Helper()
-	if err != nil {
-		tr.t.Fatal(err)
-	}
-}
-
-// command is the program on the tree.
-func (tr *tree) command(args ...string) *exec.Cmd {
-	exe, err := os.Executable()
-	tr.must(err)
-	args = append([]string{program}, append(args, "--mirror", tr.mirror)...)
-	// Under this name the test binary is the program.
-	return &exec.Cmd{Path: exe, Args: args, Env: append(os.Environ(), append(tr.env, "ROLLOUT_SYNC_HOME="+tr.home)...)}
-}
-
-// run runs the program to its end.
-func (tr *tree) run(code int, args ...string) string {
-	tr.t.Helper()
-	out, err := tr.command(args...).CombinedOutput()
-	got := 0
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		got = exit.ExitCode()
-	} else {
-		tr.must(err)
-	}
-	if got != code {
-		tr.t.Fatalf("%q ends with %d: %s", args, got, out)
-	}
-	return string(out)
-}
-
-// kill runs the program until it has told of n sessions, and kills it there.
-func (tr *tree) kill(n int, args ...string) {
-	tr.t.Helper()
-	cmd := tr.command(args...)
-	out, err := cmd.StdoutPipe()
-	tr.must(err)
-	tr.must(cmd.Start())
-	lines := bufio.NewScanner(out)
-	for range n {
-		lines.Scan()
-	}
-	tr.must(cmd.Process.Kill())
-	_, _ = io.Copy(io.Discard, out)
-	_ = cmd.Wait() // killed, or done before
-}
-
-// look returns the paths of the rollouts in a home, each of which has to be whole.
-func (tr *tree) look(home string) (found []string) {
-	tr.t.Helper()
-	tr.must(filepath.WalkDir(home, func(p string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) || err == nil && (d.IsDir() || !strings.HasPrefix(d.Name(), "rollout-2")) {
-			return nil // a directory, a lock, a temporary file
+	const sessions = 24
+	versions := make([][][]byte, sessions) // what each ever had
+	name := func(i int) string { return fmt.Sprintf("rollout-2026-11-20T08-41-45-01a1f81e-6bb9-7000-8000-%012d", i) }
+	change := func(i int) {
+		var content []byte
+		if n := len(versions[i]); n > 0 && r.IntN(4) > 0 { // else another, as after a migration
+			content = slices.Clone(versions[i][n-1])
 		}
-		content, e := os.ReadFile(p)
-		if want := tr.sessions["sessions/2026/11/20/"+d.Name()]; !bytes.Equal(content, want) {
-			tr.t.Errorf("%s has %d bytes, want %d", p, len(content), len(want))
+		more := make([]byte, r.IntN(400<<10))
+		for i := range more {
+			more[i] = "0123456789abcdef"[r.IntN(16)]
 		}
-		found = append(found, p)
-		return errors.Join(err, e)
-	}))
-	return found
-}
-
-// A restore that is killed leaves whole files, and is finished by the next.
-func TestRestoreIsKilled(t *testing.T) {
-	t.Parallel()
-	tr := newTree(t, 1)
-	into := t.TempDir() + "/into"
-	before := 0
-	for n := range 9 {
-		tr.kill(n, "restore", "--all", "--into", into)
-		now := len(tr.look(into))
-		if now < before || n > 0 && now < before+1 && now < len(tr.sessions) {
-			t.Errorf("killed after %d: there were %d sessions, now there are %d", n, before, now)
+		content = fmt.Appendf(content, `{"n":%d,"more":"%s"}`+"\n", r.Uint32(), more)
+		versions[i] = append(versions[i], content)
+		file := filepath.Join(home, "sessions/2026/11/20", name(i)+".jsonl")
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
 		}
-		before = now
-	}
-	out := tr.run(exitOK, "restore", "--all", "--into", into)
-	if !strings.Contains(out, fmt.Sprintf("%d already there, 0 failed", before)) {
-		t.Errorf("%d were there, and it says %s", before, out)
-	}
-	if got := tr.look(into); len(got) != len(tr.sessions) {
-		t.Errorf("restored are %d of %d", len(got), len(tr.sessions))
-	}
-}
-
-// A prune that is killed loses nothing, and is finished by the next.
-func TestPruneIsKilled(t *testing.T) {
-	t.Parallel()
-	tr := newTree(t, 2)
-	time.Sleep(2100 * time.Millisecond) // until the files' times show that they were not changed just now
-	args := []string{"prune", "--older-than", "0d", "--apply", "--same-device-ok"}
-	before := len(tr.sessions)
-	for n := range 9 {
-		tr.kill(n, args...)
-		tr.look(filepath.Join(tr.home, "rollout-sync-trash"))
-		now := len(tr.look(filepath.Join(tr.home, "sessions")))
-		if now > before {
-			t.Errorf("killed after %d: there were %d sessions, now there are %d", n, before, now)
+		if err := os.WriteFile(file, content, 0o600); err != nil {
+			t.Fatal(err)
 		}
-		before = now
 	}
-	tr.run(exitOK, args...)
-	tr.run(exitOK, args...)
-	if left := tr.look(tr.home); len(left) > 0 {
-		t.Errorf("left: %q", left)
+	current := make([]int, sessions) // versions in the mirror, -1: none
+	kept := map[string]bool{}        // by name and version: that were in the mirror once
+	// check returns of how many sessions the mirror has what the home has. After a
+	// kill between an object and the state a rewrite may stand beside what it replaces.
+	check := func() (upToDate int) {
+		here := map[string]bool{}
+		err := filepath.WalkDir(mirror, func(file string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(file, ".zst") || strings.HasPrefix(d.Name(), ".") ||
+				strings.Contains(file, "origins") {
+				return err
+			}
+			p, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			z, err := zstd.NewReader(bytes.NewReader(p))
+			if err != nil {
+				return err
+			}
+			defer z.Close()
+			if p, err = io.ReadAll(z); err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			for i := range sessions {
+				if !strings.Contains(file, name(i)) {
+					continue
+				}
+				v := slices.IndexFunc(versions[i], func(v []byte) bool { return bytes.Equal(v, p) })
+				if v < 0 {
+					return fmt.Errorf("%s has %d bytes that session %d never had", file, len(p), i)
+				}
+				here[fmt.Sprint(i, "/", v)] = true
+				if v == len(versions[i])-1 {
+					upToDate++
+				}
+				if filepath.Base(file) != name(i)+".jsonl.zst" {
+					continue
+				}
+				if v < current[i] {
+					return fmt.Errorf("the current version of session %d was %d and is %d", i, current[i], v)
+				}
+				current[i] = v
+			}
+			return nil
+		})
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		for was := range kept {
+			var i, v int
+			if _, err := fmt.Sscanf(was, "%d/%d", &i, &v); err != nil {
+				t.Fatal(err)
+			}
+			// It is there, or one that it is the beginning of.
+			if !here[was] && !slices.ContainsFunc(versions[i], func(w []byte) bool {
+				return bytes.HasPrefix(w, versions[i][v]) && here[fmt.Sprint(i, "/", slices.IndexFunc(versions[i], func(x []byte) bool { return bytes.Equal(x, w) }))]
+			}) {
+				t.Fatalf("seed %d: version %d of session %d is lost", seed, v, i)
+			}
+		}
+		for is := range here {
+			kept[is] = true
+		}
+		return upToDate
 	}
-	if out := tr.run(exitOK, "push", "--idle", "0s"); !strings.HasPrefix(out, "0 sessions") {
-		t.Errorf("a push says %s", out)
+	for i := range sessions {
+		current[i] = -1
+		change(i)
 	}
-	tr.run(exitOK, "restore", "--all")
-	if got := tr.look(tr.home); len(got) != len(tr.sessions) {
-		t.Errorf("restored are %d of %d", len(got), len(tr.sessions))
+	took := 300 * time.Millisecond
+	killed := 0
+	for range *kills {
+		cmd := push()
+		start := time.Now()
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		end := time.AfterFunc(time.Duration(r.Int64N(int64(took))), func() { _ = cmd.Process.Kill() })
+		err := cmd.Wait()
+		end.Stop()
+		if err == nil {
+			took = min(took, time.Since(start))
+		} else {
+			killed++
+		}
+		check()
+		for range 1 + r.IntN(6) {
+			change(r.IntN(sessions))
+		}
+	}
+	if killed < *kills/4 {
+		t.Errorf("only %d of %d pushes were killed", killed, *kills)
+	}
+	if out, err := push().CombinedOutput(); err != nil {
+		t.Fatalf("the push at the end: %v\n%s", err, out)
+	}
+	if n := check(); n != sessions {
+		t.Errorf("seed %d: after the push at the end %d of %d sessions are up to date", seed, n, sessions)
 	}
 }
