@@ -58,6 +58,7 @@ no other begins so, or a session's name.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.all, "all", false, "every session in the mirror, or those that the filters pick")
 	f.StringVar(&o.into, "into", "", "restore into this home `directory`, which is made if it is not there, instead of --home")
+	_ = cmd.MarkFlagDirname("into")
 	f.StringVar(&o.version, "version", "", "the version whose plain SHA-256 is this `hash` or begins so, instead of the current one")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "only say what would be done")
 	o.filter.flags(f, &o.q)
