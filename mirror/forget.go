@@ -181,13 +181,15 @@ func (f *forgetter) bury(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	name := path.Join(forgottenDir, id+tombstoneSuffix)
+	name := tombstoneKey(id)
 	_, err = f.Mirror.Put(ctx, name, store.BytesBody(append(content, '\n'), time.Time{}), store.Cond{IfAbsent: true})
 	if errors.Is(err, store.ErrChanged) {
 		return nil
 	}
 	return err
 }
+
+func tombstoneKey(id string) string { return path.Join(forgottenDir, id+tombstoneSuffix) }
 
 // forgotten returns the ids, of sessions and of rollouts, that are not to be pushed
 // again. It costs one request for each 1000.
