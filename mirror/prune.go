@@ -112,9 +112,9 @@ func Prune(ctx context.Context, o Pruning) (report PruneReport, err error) {
 		return p.report, fmt.Errorf("prune: the home's files cannot be moved: %w", errors.ErrUnsupported)
 	}
 	if !o.DryRun {
-		unlock, err := lockHome(ctx, o.Home)
-		if err != nil {
-			return p.report, err
+		unlock, e := lockHome(ctx, o.Home)
+		if e != nil {
+			return p.report, e
 		}
 		defer func() { err = errors.Join(err, unlock()) }()
 	}

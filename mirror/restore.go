@@ -43,8 +43,8 @@ type Restoring struct {
 	// Origin is the id under which the home pushes: its own facts come first. ""
 	// believes all origins alike.
 	Origin string
-	// Rollouts are those to bring back, with what they begin with by reference; nil
-	// is all in the mirror.
+	// Rollouts are those to bring back, in this order, with what they begin with by
+	// reference; nil is all in the mirror, the newest first.
 	Rollouts []codec.Name
 	// Version is the plain hash of the version that is wanted of the one rollout in
 	// Rollouts, see Versions; "" is the current one of each.
@@ -87,8 +87,7 @@ type Restoration struct {
 var ErrDiffers = errors.New("the home has another version, which is left as it is")
 
 // Restore brings rollouts back to the paths they had, with their times and the
-// names of their sessions: the newest first, each after what it begins with by
-// reference. A file of the home is replaced only by one that begins with all its
+// names of their sessions, each after what it begins with by reference. A file of the home is replaced only by one that begins with all its
 // bytes, under the lock of its session; a session that has a writer is
 // store.ErrBusy, and left alone. A name is only given where there is none. Files
 // appear whole, durable and dated, or not at all. One rollout that fails does not
@@ -122,9 +121,9 @@ func Restore(ctx context.Context, o Restoring) (r Restoration, err error) {
 		return rs.result, errors.New("a version is that of one rollout")
 	}
 	if !o.DryRun {
-		unlock, err := lockHome(ctx, o.Home)
-		if err != nil {
-			return rs.result, err
+		unlock, e := lockHome(ctx, o.Home)
+		if e != nil {
+			return rs.result, e
 		}
 		defer func() { err = errors.Join(err, unlock()) }()
 	}

@@ -475,3 +475,27 @@ func checkRestored(t *testing.T, home store.Source, key, want, before string) bo
 	}
 	return got == want
 }
+
+// stuck is a home whose lock cannot be given back.
+type stuck struct{ *memfs.Store }
+
+func (s stuck) Lock(ctx context.Context, name string) (func() error, error) {
+	unlock, err := s.Store.Lock(ctx, name)
+	return func() error { return errors.Join(errFail, unlock()) }, err
+}
+
+// A lock that was not given back is told of.
+func TestLockOfAHomeIsGivenBack(t *testing.T) {
+	t.Parallel()
+	m := newMirror(t, nil)
+	if err := prepare(t.Context(), m, false); err != nil {
+		t.Fatal(err)
+	}
+	home := stuck{memfs.New(nil)}
+	if _, err := Restore(t.Context(), Restoring{Home: home, Mirror: m}); !errors.Is(err, errFail) {
+		t.Errorf("Restore: %v", err)
+	}
+	if _, err := Prune(t.Context(), Pruning{Home: home, Mirror: m}); !errors.Is(err, errFail) {
+		t.Errorf("Prune: %v", err)
+	}
+}
