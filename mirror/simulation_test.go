@@ -1,0 +1,1106 @@
+package mirror_test
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/afero"
+
+	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/mirror"
+	"github.com/rollout-sync/rollout/store"
+	"github.com/rollout-sync/rollout/store/memfs"
+)
+
+var (
+	simSeeds = flag.Int("seeds", 40, "how many worlds TestSimulation plays")
+	simSteps = flag.Int("steps", 260, "how many steps in each")
+	simSeed  = flag.Int("seed", -1, "only this world of TestSimulation, and its story with -v")
+)
+
+// Three homes push to one mirror, in any order and at the same time, and whatever
+// Codex, users, clocks and crashes do to them:
+//
+//   - every byte that a push said is in the mirror stays there, under some version
+//     of its rollout; what a foreign tool put over one stays as well;
+//   - the current version is what a home had, is never behind what a home has that
+//     just pushed, and a rewrite of it supersedes it;
+//   - a fresh machine gets back each current version, the newest name of its session
+//     and, of what a fork or a revert begins with, the bytes that it referred to;
+//   - a push deletes nothing, leaves nothing outside the tree and, with nothing to
+//     do, asks nothing.
+//
+// A world is played again, step by step, with -seed; those that push several
+// rollouts at a time (jobs) only roughly.
+func TestSimulation(t *testing.T) {
+	t.Parallel()
+	first, n := 0, *simSeeds
+	if *simSeed >= 0 {
+		first, n = *simSeed, 1
+	}
+	for seed := first; seed < first+n; seed++ {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, seed)
+			for w.step = 1; w.step <= *simSteps; w.step++ {
+				w.play()
+			}
+			w.rest()
+		})
+	}
+}
+
+// world is three machines, their mirror and what has to be in it.
+type world struct {
+	t        *testing.T
+	seed     int
+	r        *rand.Rand
+	team     *team
+	ledger   *ledger
+	machines []*machine
+	now      time.Time
+	ids      int // how many things have got a number
+	rollouts int // how many there are
+	step     int
+	story    []string
+	pins     map[string]map[[32]byte]bool // by child: what its base was when it was pushed
+	told     map[string]map[string]codec.ThreadName
+	unsure   map[string]bool // of these rollouts it is not known what was told
+}
+
+func newWorld(t *testing.T, seed int) *world {
+	kind := "memory"
+	if seed%8 == 1 {
+		kind = "directory"
+	}
+	tm := kinds[kind](t)
+	w := &world{
+		t: t, seed: seed, r: rand.New(rand.NewPCG(uint64(seed), 8)), team: tm, ledger: newLedger(tm.bucket),
+		now:  time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC),
+		pins: map[string]map[[32]byte]bool{}, told: map[string]map[string]codec.ThreadName{}, unsure: map[string]bool{},
+	}
+	for _, label := range []string{"a", "b", "c"} {
+		m := &machine{w: w, label: label, afs: afero.NewMemMapFs(), logs: map[string]*logFile{}}
+		m.files = memfs.New(m.afs)
+		m.loseState()
+		m.loseOrigin()
+		w.machines = append(w.machines, m)
+	}
+	return w
+}
+
+// foreign reports whether a foreign tool writes to the mirror of this world.
+func (w *world) foreign() bool { return w.seed%8 == 7 }
+
+func (w *world) id() int {
+	w.ids++
+	return w.ids
+}
+
+func (w *world) tell(format string, args ...any) {
+	line := fmt.Sprintf("%3d ", w.step) + strings.ReplaceAll(fmt.Sprintf(format, args...), idPrefix, "…")
+	w.story = append(w.story, line)
+	if *simSeed >= 0 {
+		w.t.Log(line)
+	}
+}
+
+func (w *world) fail(format string, args ...any) {
+	w.t.Helper()
+	const end = 30
+	w.t.Fatalf("step %d: %s\nplay it again with -run 'TestSimulation' -seed %d -steps %d; it ended so:\n%s",
+		w.step, fmt.Sprintf(format, args...), w.seed, *simSteps, strings.Join(w.story[max(0, len(w.story)-end):], "\n"))
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.fail("%v", err)
+	}
+}
+
+// choice is one of several things to do. do returns what it did, "" for nothing.
+type choice[T any] struct {
+	weight int
+	do     func(T, *rand.Rand) string
+}
+
+// choose does one of the choices.
+func choose[T any](r *rand.Rand, choices []choice[T], on T) string {
+	total := 0
+	for _, c := range choices {
+		total += c.weight
+	}
+	n := r.IntN(total)
+	for _, c := range choices {
+		if n -= c.weight; n < 0 {
+			return c.do(on, r)
+		}
+	}
+	panic("no choice")
+}
+
+// play is one step.
+func (w *world) play() {
+	w.now = w.now.Add(time.Duration(w.r.IntN(12)) * time.Minute)
+	m := w.machines[w.r.IntN(len(w.machines))]
+	if did := choose(w.r, steps, m); did != "" {
+		w.tell("%s %s", m.label, did)
+	}
+	if w.step%80 == 0 {
+		w.rest()
+	}
+}
+
+var steps = []choice[*machine]{
+	{58, (*machine).edit},
+	{12, func(m *machine, r *rand.Rand) string { return m.push(r, 10*time.Minute, noFault) }},
+	{6, func(m *machine, r *rand.Rand) string { return m.push(r, 0, noFault) }},
+	{9, func(m *machine, r *rand.Rand) string {
+		faults := []fault{crashBefore, crashAfter, failOnce, lostAck, retriedAck}
+		return m.push(r, 0, faults[r.IntN(len(faults))])
+	}},
+	{4, (*machine).pushTogether},
+	{6, (*machine).restore},
+	{2, (*machine).jump},
+	{1, func(m *machine, _ *rand.Rand) string { m.loseState(); return "loses its state" }},
+	{1, func(m *machine, _ *rand.Rand) string { m.loseState(); m.loseOrigin(); return "is " + m.origin + " now, without a state" }},
+	{1, (*machine).stateFromBackup},
+	{1, (*machine).overwrite},
+}
+
+// edit is what Codex or a user does in a home.
+func (m *machine) edit(r *rand.Rand) string { return choose(r, edits, m) }
+
+var edits = []choice[*machine]{
+	{5, (*machine).start},
+	{22, (*machine).append},
+	{4, (*machine).tear},
+	{5, (*machine).compress},
+	{5, (*machine).archive},
+	{5, (*machine).rewrite},
+	{2, (*machine).cutShort},
+	{3, (*machine).copyFromOther},
+	{3, (*machine).revert},
+	{4, (*machine).fork},
+	{2, (*machine).remove},
+	{3, (*machine).name},
+}
+
+// machine is a home, its clock and what it remembers of its pushes.
+type machine struct {
+	w      *world
+	label  string
+	afs    afero.Fs
+	files  *memfs.Store
+	logs   map[string]*logFile // by path
+	origin string
+	skew   time.Duration
+
+	state *mirror.State
+	// base is what the home last saw equal on both sides, by rollout, as far as that
+	// is certain.
+	base   map[string]string
+	backup struct {
+		state *mirror.State
+		base  map[string]string
+	}
+}
+
+// logFile is a rollout as a home has it.
+type logFile struct {
+	content string
+	modTime time.Time
+	packed  bool // only the compressed form is there
+}
+
+func (m *machine) loseState() {
+	m.state, m.base = mirror.NewState(), map[string]string{}
+	m.backup.state, m.backup.base = m.state, m.base
+}
+
+func (m *machine) loseOrigin() { m.origin = fmt.Sprint(m.label, m.w.id()) }
+
+// time is what the machine's clock says, never the same twice.
+func (m *machine) time() time.Time { return m.w.now.Add(m.skew + time.Duration(m.w.id())) }
+
+func (m *machine) jump(r *rand.Rand) string {
+	m.skew = []time.Duration{0, -30 * time.Hour, -20 * time.Minute, 20 * time.Minute, 40 * time.Hour}[r.IntN(5)]
+	return fmt.Sprint("has its clock at ", m.skew)
+}
+
+func (m *machine) stateFromBackup(r *rand.Rand) string {
+	if r.IntN(2) == 0 {
+		m.backup.state, m.backup.base = mirror.CopyState(m.state), maps.Clone(m.base)
+		return "saves its state"
+	}
+	m.state, m.base = mirror.CopyState(m.backup.state), maps.Clone(m.backup.base)
+	return "has a state from a backup"
+}
+
+// Files. What fails here is a fault of the simulation.
+
+func (m *machine) paths() []string { return slices.Sorted(maps.Keys(m.logs)) }
+
+// pick returns one of the logs, "" if there is none.
+func (m *machine) pick(r *rand.Rand) string {
+	all := m.paths()
+	if len(all) == 0 {
+		return ""
+	}
+	return all[r.IntN(len(all))]
+}
+
+// write makes the plain file p have this content.
+func (m *machine) write(p, content string, modTime time.Time) {
+	c := store.Cond{IfAbsent: true}
+	if f, err := m.files.Open(ctx, p); err == nil {
+		c = store.Cond{IfVersion: f.Info().Version}
+		f.Close()
+	}
+	_, err := m.files.Put(ctx, p, store.BytesBody([]byte(content), modTime), c)
+	m.w.must(err)
+	m.logs[p] = &logFile{content: content, modTime: modTime}
+}
+
+// grow appends in place, as a writer that has the file open does.
+func (m *machine) grow(p, more string) {
+	l := m.logs[p]
+	if l.packed { // Codex unpacks before it appends
+		m.write(p, l.content, l.modTime)
+		l = m.logs[p]
+	}
+	f, err := m.afs.OpenFile(p, os.O_RDWR, 0)
+	m.w.must(err)
+	_, err = f.Seek(0, io.SeekEnd)
+	m.w.must(err)
+	_, err = f.WriteString(more)
+	m.w.must(errors.Join(err, f.Close()))
+	l.content, l.modTime = l.content+more, m.time()
+	m.w.must(m.afs.Chtimes(p, l.modTime, l.modTime))
+}
+
+func (m *machine) drop(p string) {
+	f, err := m.files.Open(ctx, p)
+	m.w.must(err)
+	v := f.Info().Version
+	f.Close()
+	m.w.must(m.files.Remove(ctx, p, v))
+	delete(m.logs, p)
+}
+
+// Names and lineage, by what the format says of them.
+
+// basis is the history_base of a session_meta.
+type basis struct {
+	Rollout string `json:"thread_id"`
+	Ordinal int    `json:"end_ordinal_exclusive"`
+	Offset  int    `json:"end_byte_offset"`
+}
+
+func basisOf(content string) (b basis, ok bool) {
+	line, _, _ := strings.Cut(content, "\n")
+	var meta struct {
+		Payload struct {
+			Base *basis `json:"history_base"`
+		} `json:"payload"`
+	}
+	if json.Unmarshal([]byte(line), &meta) != nil || meta.Payload.Base == nil {
+		return b, false
+	}
+	return *meta.Payload.Base, true
+}
+
+func nameOf(p string) codec.Name {
+	n, err := codec.ParseName(path.Base(p))
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+// prefixOf returns the name of the rollout that b means and its first bytes, if
+// all logs here that are called so have them.
+func prefixOf(contents map[string]string, b basis) (rollout, prefix string, ok bool) {
+	for p, c := range contents {
+		if nameOf(p).Rollout.String() != b.Rollout {
+			continue
+		}
+		if len(c) < b.Offset || ok && prefix != c[:b.Offset] {
+			return "", "", false
+		}
+		rollout, prefix, ok = path.Base(p), c[:b.Offset], true
+	}
+	return rollout, prefix, ok
+}
+
+// referenced reports whether a fork or a revert here begins with bytes of p.
+func (m *machine) referenced(p string) bool {
+	id := nameOf(p).Rollout.String()
+	for _, l := range m.logs {
+		if b, ok := basisOf(l.content); ok && b.Rollout == id {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *machine) contents() map[string]string {
+	c := map[string]string{}
+	for p, l := range m.logs {
+		c[p] = l.content
+	}
+	return c
+}
+
+// Edits.
+
+const maxRollouts = 14
+
+// idPrefix is what all ids of a simulation have in common, and no story tells.
+const idPrefix = "01a1f81e-6bb9-7000-8000-00000000"
+
+func (m *machine) newID() uuid.UUID { return uuid.MustParse(fmt.Sprintf("%s%04x", idPrefix, m.w.id())) }
+
+func (m *machine) line(ordinal int) string {
+	text := fmt.Sprint("line ", m.w.id())
+	if m.w.ids%97 == 0 { // more than a store reads of an object's beginning
+		noise := make([]byte, 40<<10)
+		r := rand.NewChaCha8([32]byte{byte(m.w.ids), byte(m.w.ids >> 8)})
+		r.Read(noise)
+		text += fmt.Sprintf(" %x", noise)
+	}
+	return fmt.Sprintf(`{"timestamp":%q,"ordinal":%d,"type":"event_msg","payload":{"type":"user_message","message":"%s g0"}}`+"\n",
+		m.now(), ordinal, text)
+}
+
+func (m *machine) now() string { return m.w.now.Add(m.skew).Format("2006-01-02T15:04:05.000Z") }
+
+// begin makes the file of a rollout; b is what it begins with by reference.
+func (m *machine) begin(r *rand.Rand, n codec.Name, b *basis) string {
+	m.w.rollouts++
+	meta := map[string]any{
+		"id": n.Session, "timestamp": m.now(), "cwd": "/w", "originator": "sim", "cli_version": "0.169.0", "history_mode": "paginated",
+	}
+	ordinal := 0
+	if b != nil {
+		meta["history_base"], ordinal = b, b.Ordinal
+	}
+	payload, err := json.Marshal(meta)
+	m.w.must(err)
+	content := fmt.Sprintf(`{"timestamp":%q,"ordinal":%d,"type":"session_meta","payload":%s}`+"\n", m.now(), ordinal, payload)
+	for range r.IntN(3) {
+		ordinal++
+		content += m.line(ordinal)
+	}
+	dir := "odd"
+	if year, month, day, ok := n.Date(); ok {
+		dir = path.Join(year, month, day)
+	}
+	p := path.Join("sessions", dir, n.String())
+	m.write(p, content, m.time())
+	return p
+}
+
+func (m *machine) start(r *rand.Rand) string {
+	if m.w.rollouts >= maxRollouts {
+		return m.append(r)
+	}
+	n := codec.NewName(m.w.now.Add(m.skew), m.newID())
+	switch r.IntN(8) {
+	case 0:
+		n.Stamp = ""
+	case 1:
+		n.Stamp = n.Stamp[:len("2026-11-20")]
+	}
+	return "starts " + m.begin(r, n, nil)
+}
+
+func (m *machine) append(r *rand.Rand) string {
+	p := m.pick(r)
+	if p == "" {
+		return m.start(r)
+	}
+	var more string
+	content := m.logs[p].content
+	if content != "" && !strings.HasSuffix(content, "\n") {
+		more = "\n" // as Codex does behind what was torn
+	}
+	for range 1 + r.IntN(3) {
+		more += m.line(strings.Count(content+more, "\n"))
+	}
+	m.grow(p, more)
+	return fmt.Sprintf("appends to %s: %s", p, brief(m.logs[p].content))
+}
+
+func (m *machine) tear(r *rand.Rand) string {
+	p := m.pick(r)
+	if p == "" {
+		return ""
+	}
+	line := m.line(0)
+	m.grow(p, line[:1+r.IntN(len(line)-1)])
+	return fmt.Sprintf("tears %s: %s", p, brief(m.logs[p].content))
+}
+
+func (m *machine) compress(r *rand.Rand) string {
+	p := m.pick(r)
+	if p == "" || m.logs[p].packed {
+		return ""
+	}
+	l := *m.logs[p]
+	both := r.IntN(4) == 0
+	m.drop(p)
+	packed := store.BytesBody(zst(l.content), l.modTime)
+	_, err := m.files.Put(ctx, p+".zst", packed, store.Cond{IfAbsent: true})
+	m.w.must(err)
+	if both {
+		f, err := m.afs.Create(p)
+		m.w.must(err)
+		_, err = f.WriteString(l.content)
+		m.w.must(errors.Join(err, f.Close(), m.afs.Chtimes(p, l.modTime, l.modTime)))
+	}
+	l.packed = !both
+	m.logs[p] = &l
+	return fmt.Sprintf("compresses %s, both forms are there: %v", p, both)
+}
+
+// archive moves a log to or from the archive, or leaves one in both places.
+func (m *machine) archive(r *rand.Rand) string {
+	p := m.pick(r)
+	if p == "" || strings.HasPrefix(p, "sessions/odd/") {
+		return "" // its name in the mirror is its path
+	}
+	l := *m.logs[p]
+	to := path.Join("archived_sessions", path.Base(p))
+	if to == p {
+		year, month, day, _ := nameOf(p).Date()
+		to = path.Join("sessions", year, month, day, path.Base(p))
+		l.modTime = m.time()
+	}
+	m.write(to, l.content, l.modTime)
+	if r.IntN(6) == 0 {
+		return fmt.Sprintf("copies %s to %s", p, to)
+	}
+	m.drop(p)
+	return fmt.Sprintf("moves %s to %s", p, to)
+}
+
+var generation = regexp.MustCompile(` g\d+"`)
+
+// rewrite gives a log other bytes, in place and with the time it had.
+func (m *machine) rewrite(r *rand.Rand) string {
+	p := m.pick(r)
+	if p == "" || m.referenced(p) && r.IntN(8) > 0 {
+		return ""
+	}
+	l := m.logs[p]
+	to := ` g1"` // the same wherever it is done
+	if r.IntN(2) == 0 {
+		to = fmt.Sprintf(` g%d"`, m.w.id())
+	}
+	m.write(p, generation.ReplaceAllString(l.content, to), l.modTime)
+	return fmt.Sprintf("rewrites %s: %s", p, brief(m.logs[p].content))
+}
+
+// cutShort takes some of the end away, and may go on from there.
+func (m *machine) cutShort(r *rand.Rand) string {
+	p := m.pick(r)
+	if p == "" || m.referenced(p) && r.IntN(8) > 0 {
+		return ""
+	}
+	l := m.logs[p]
+	content := l.content[:r.IntN(len(l.content)+1)]
+	if r.IntN(2) == 0 {
+		content += m.line(0)
+	}
+	m.write(p, content, m.time())
+	return fmt.Sprintf("cuts %s: %s", p, brief(content))
+}
+
+// copyFromOther brings a log here as another machine has it, without the mirror.
+func (m *machine) copyFromOther(r *rand.Rand) string {
+	o := m.w.machines[r.IntN(len(m.w.machines))]
+	p := o.pick(r)
+	if o == m || p == "" || m.referenced(p) && r.IntN(8) > 0 {
+		return ""
+	}
+	m.write(p, o.logs[p].content, o.logs[p].modTime)
+	return fmt.Sprintf("has %s from %s: %s", p, o.label, brief(m.logs[p].content))
+}
+
+func (m *machine) fork(r *rand.Rand) string {
+	b, p := m.cutOff(r)
+	if p == "" {
+		return ""
+	}
+	n := codec.NewName(m.w.now.Add(m.skew), m.newID())
+	return fmt.Sprintf("forks %s at %d: %s", p, b.Offset, m.begin(r, n, &b))
+}
+
+func (m *machine) revert(r *rand.Rand) string {
+	b, p := m.cutOff(r)
+	if p == "" {
+		return ""
+	}
+	n := codec.NewName(m.w.now.Add(m.skew), m.newID())
+	n.Session = nameOf(p).Session
+	return fmt.Sprintf("reverts %s to %d: %s", p, b.Offset, m.begin(r, n, &b))
+}
+
+// cutOff picks a log and the end of one of its lines.
+func (m *machine) cutOff(r *rand.Rand) (b basis, p string) {
+	p = m.pick(r)
+	if p == "" || m.w.rollouts >= maxRollouts {
+		return b, ""
+	}
+	var ends []int
+	content := m.logs[p].content
+	for i := range len(content) {
+		if content[i] == '\n' {
+			ends = append(ends, i+1)
+		}
+	}
+	if len(ends) == 0 {
+		return b, ""
+	}
+	i := r.IntN(len(ends))
+	return basis{Rollout: nameOf(p).Rollout.String(), Ordinal: i + 1, Offset: ends[i]}, p
+}
+
+func (m *machine) remove(r *rand.Rand) string {
+	p := m.pick(r)
+	if p == "" || m.referenced(p) && r.IntN(8) > 0 {
+		return ""
+	}
+	m.drop(p)
+	return "deletes " + p
+}
+
+const index = "session_index.jsonl"
+
+func (m *machine) name(r *rand.Rand) string {
+	p := m.pick(r)
+	if p == "" {
+		return ""
+	}
+	n := codec.ThreadName{ID: nameOf(p).Session.String(), UpdatedAt: m.time()}
+	if r.IntN(6) > 0 {
+		n.Name = fmt.Sprint("name ", m.w.id())
+	}
+	content, _ := readAll(m.files, index)
+	line, err := codec.AppendThreadName([]byte(content), n)
+	m.w.must(err)
+	m.w.must(afero.WriteFile(m.afs, index, line, 0o600))
+	return fmt.Sprintf("calls %s %q", n.ID, n.Name)
+}
+
+func (m *machine) names() map[string]codec.ThreadName {
+	content, _ := readAll(m.files, index)
+	names, err := codec.ReadThreadNames(strings.NewReader(content))
+	m.w.must(err)
+	return names
+}
+
+// Pushes.
+
+// attempt is one push and what is known of it.
+type attempt struct {
+	m       *machine
+	state   *mirror.State
+	gate    *gate
+	idle    time.Duration
+	now     time.Time
+	edit    string            // what happened to the home meanwhile
+	before  map[string]string // contents by path
+	times   map[string]time.Time
+	names   map[string]codec.ThreadName
+	current map[string]string // of the mirror, by rollout
+
+	mu       sync.Mutex
+	outcomes map[string]mirror.Outcome
+	report   mirror.Report
+	err      error
+}
+
+func (m *machine) attempt(idle time.Duration, g *gate) *attempt {
+	a := &attempt{
+		m: m, state: m.state, gate: g, idle: idle, now: m.time(), before: m.contents(), names: m.names(),
+		times: map[string]time.Time{}, current: map[string]string{}, outcomes: map[string]mirror.Outcome{},
+	}
+	for p, l := range m.logs {
+		m.w.ledger.saw(path.Base(p), l.content)
+		a.times[p] = l.modTime
+		if c, ok := m.w.ledger.current(path.Base(p)); ok {
+			a.current[path.Base(p)] = c
+		}
+	}
+	return a
+}
+
+func (a *attempt) run(home store.Source) {
+	defer a.gate.baton.leave(a.gate.me)
+	a.report, a.err = mirror.Push(ctx, mirror.Pushing{
+		Home: home, Mirror: gated{a.m.w.team.mirror, a.gate}, State: a.gate.state(a.state), Origin: a.m.origin,
+		Idle: a.idle, Now: func() time.Time { return a.now },
+		Each: func(o mirror.Outcome) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.outcomes[o.Path] = o
+		},
+	})
+}
+
+func (a *attempt) String() string {
+	s := "pushes"
+	if a.idle > 0 {
+		s += " what is idle"
+	}
+	if a.gate.fault != noFault {
+		s += fmt.Sprintf(", %s operation %d", a.gate.fault, a.gate.at)
+		if !a.gate.hit {
+			s += ", which it does not reach"
+		}
+	}
+	if a.edit != "" {
+		s += "; meanwhile it " + a.edit
+	}
+	s += ":"
+	for _, p := range slices.Sorted(maps.Keys(a.outcomes)) {
+		o := a.outcomes[p]
+		s += fmt.Sprintf("\n\t%s %s %s", p, o.Action, brief(a.before[p]))
+		if o.Err != nil {
+			s += ": " + o.Err.Error()
+		}
+	}
+	if a.err != nil {
+		s += "\n\t" + a.err.Error()
+	}
+	return s
+}
+
+func (m *machine) push(r *rand.Rand, idle time.Duration, f fault) string {
+	g := &gate{fault: f, at: 1 + r.IntN(40)}
+	if f == lostAck || f == retriedAck {
+		g.at = 1 + r.IntN(6)
+	}
+	a := m.attempt(idle, g)
+	home := store.Source(m.files)
+	if r.IntN(5) == 0 {
+		home = &disturbed{Source: m.files, at: 1 + r.IntN(30), do: func() { a.edit = m.edit(r) }}
+	}
+	a.run(home)
+	m.w.tell("%s %s", m.label, a)
+	m.w.judge(a, true)
+	return ""
+}
+
+// pushTogether pushes two homes at once, or one home twice: from a second process
+// with a state of its own.
+func (m *machine) pushTogether(r *rand.Rand) string {
+	b := newBaton(r)
+	o := m.w.machines[r.IntN(len(m.w.machines))]
+	first := m.attempt(0, &gate{baton: b, me: 0})
+	second := o.attempt(0, &gate{baton: b, me: 1})
+	if r.IntN(4) == 0 {
+		second.gate.fault, second.gate.at = crashBefore, 1+r.IntN(30)
+	}
+	if o == m {
+		second.state = mirror.NewState()
+		if r.IntN(2) == 0 {
+			second.state = mirror.CopyState(m.state)
+		}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { first.run(m.files) })
+	wg.Go(func() { second.run(o.files) })
+	wg.Wait()
+	m.w.tell("%s %s\nat the same time %s %s", m.label, first, o.label, second)
+	m.w.judge(first, false)
+	m.w.judge(second, false)
+	if o == m {
+		clear(m.base)
+		if r.IntN(2) == 0 {
+			m.state = second.state
+		}
+	}
+	return ""
+}
+
+// isIn reports whether an outcome says that the mirror has the content.
+func isIn(a mirror.Action) bool { return a != mirror.Waiting && a != mirror.Failed }
+
+func wrote(a mirror.Action) bool {
+	return a == mirror.Uploaded || a == mirror.Extended || a == mirror.Rewritten || a == mirror.Diverged
+}
+
+// judge looks at the mirror after a push; alone, if nobody else pushed meanwhile.
+func (w *world) judge(a *attempt, alone bool) {
+	w.t.Helper()
+	m, l := a.m, w.ledger
+	after := m.contents()
+	for p, c := range after {
+		l.saw(path.Base(p), c)
+	}
+	w.must(l.look())
+	w.must(l.settled())
+
+	quiet := alone && !a.gate.hit
+	if quiet {
+		w.judgeReport(a)
+	}
+	for _, p := range slices.Sorted(maps.Keys(a.before)) {
+		if _, ok := a.outcomes[p]; !ok && a.err == nil {
+			w.judgeOutcome(a, mirror.Outcome{Path: p, Action: mirror.Unchanged}, []string{a.before[p]}, quiet)
+		}
+	}
+	for _, p := range slices.Sorted(maps.Keys(a.outcomes)) {
+		var contents []string
+		for _, c := range []map[string]string{a.before, after} {
+			if content, ok := c[p]; ok && !slices.Contains(contents, content) {
+				contents = append(contents, content)
+			}
+		}
+		w.judgeOutcome(a, a.outcomes[p], contents, quiet)
+	}
+	for key, o := range l.objects {
+		if isCurrent(key) && l.scars[key] == nil && !l.scarred(o.rollout) && !l.had[o.rollout][sha256.Sum256([]byte(o.plain))] {
+			w.fail("no home ever had what is current of %s: %s", key, brief(o.plain))
+		}
+	}
+	w.learn(a, quiet)
+}
+
+// judgeReport is of a push that nothing kept from its work.
+func (w *world) judgeReport(a *attempt) {
+	w.t.Helper()
+	r := a.report
+	if errors.Is(a.err, mirror.ErrVanished) && len(a.m.logs) == 0 {
+		return
+	}
+	if a.err != nil || len(r.Failures) > 0 {
+		w.fail("%v, failures: %+v", a.err, r.Failures)
+	}
+	if a.edit != "" {
+		return
+	}
+	n := 0
+	for _, count := range r.Actions {
+		n += count
+	}
+	if n != len(a.before) || r.Rollouts != n {
+		w.fail("the report has %d outcomes of %d rollouts, and there are %d", n, r.Rollouts, len(a.before))
+	}
+	for p, o := range a.outcomes {
+		if old := a.now.Sub(a.times[p]); o.Action == mirror.Waiting && (a.idle == 0 || old >= a.idle) {
+			w.fail("%s of %v ago waits", p, old)
+		}
+	}
+	for _, p := range r.Vanished {
+		if _, ok := a.before[p]; ok {
+			w.fail("%s is called vanished and is there", p)
+		}
+	}
+	for _, f := range r.Foreign {
+		if !w.ledger.scarred(rolloutOf(f)) {
+			w.fail("%s: nobody but us wrote there", f)
+		}
+	}
+}
+
+// judgeOutcome holds what a push says of a rollout against the mirror. contents
+// are what its file may have had when it was read.
+func (w *world) judgeOutcome(a *attempt, o mirror.Outcome, contents []string, quiet bool) {
+	w.t.Helper()
+	l, rollout := w.ledger, path.Base(o.Path)
+	if !isIn(o.Action) || l.scarred(rollout) && !wrote(o.Action) {
+		return
+	}
+	held := slices.DeleteFunc(slices.Clone(contents), func(c string) bool { return !l.holds(rollout, c) })
+	if len(held) == 0 {
+		w.fail("%s is called %s and not in the mirror: %s\nwhich has\n%s", o.Path, o.Action, brief(contents[0]), l.tell(rollout))
+	}
+	for _, c := range held {
+		l.owe(rollout, c)
+	}
+	if !quiet || a.edit != "" || o.Action == mirror.Unchanged {
+		return
+	}
+	content := held[0]
+	current, ok := l.current(rollout)
+	if !ok || len(current) < len(content) && strings.HasPrefix(content, current) {
+		w.fail("%s was pushed (%s), and current is behind it\n%s", o.Path, o.Action, l.tell(rollout))
+	}
+	alone := true
+	for p := range a.before {
+		alone = alone && (p == o.Path || path.Base(p) != rollout)
+	}
+	was, known := a.m.base[rollout]
+	if cur, ok := a.current[rollout]; alone && known && ok && cur == was && !strings.HasPrefix(cur, content) && current != content {
+		w.fail("%s was rewritten here and nowhere else, and is not current (%s)\n%s", o.Path, o.Action, l.tell(rollout))
+	}
+}
+
+// learn remembers what the home and the mirror know of each other now.
+func (w *world) learn(a *attempt, quiet bool) {
+	m := a.m
+	sure := quiet && a.edit == "" && a.err == nil
+	for p, content := range a.before {
+		rollout := path.Base(p)
+		o, ok := a.outcomes[p]
+		unchanged := !ok && a.err == nil
+		switch {
+		case !sure:
+			delete(m.base, rollout)
+		case ok && slices.Contains([]mirror.Action{mirror.Uploaded, mirror.Extended, mirror.Rewritten, mirror.Equal}, o.Action) &&
+			!strings.HasPrefix(o.Key, "diverged/"):
+			m.base[rollout] = content
+		}
+		switch {
+		case !sure:
+			w.unsure[rollout] = true
+		case unchanged || isIn(o.Action):
+			if w.told[rollout] == nil {
+				w.told[rollout] = map[string]codec.ThreadName{}
+			}
+			w.told[rollout][m.origin] = a.names[nameOf(p).Session.String()]
+		}
+	}
+}
+
+// overwrite is a foreign tool that writes to the mirror.
+func (m *machine) overwrite(r *rand.Rand) string {
+	w, l := m.w, m.w.ledger
+	var keys []string
+	for key := range l.objects {
+		if isCurrent(key) || strings.HasPrefix(key, "diverged/") {
+			keys = append(keys, key)
+		}
+	}
+	if !w.foreign() || len(keys) == 0 {
+		return ""
+	}
+	slices.Sort(keys)
+	key := keys[r.IntN(len(keys))]
+	bytes := [][]byte{{}, fmt.Appendf(nil, "what foreign tool %d wrote", w.id()), zst(fmt.Sprintf("foreign %d\n", w.id()))}[r.IntN(3)]
+	w.must(w.team.bucket.WriteAll(ctx, key, bytes, nil))
+	if old := l.scars[key]; old != nil {
+		delete(l.scars, key) // the tool's own loss
+	}
+	l.scars[key] = bytes
+	w.must(l.look())
+	rollout := rolloutOf(key)
+	l.owed[rollout] = slices.DeleteFunc(l.owed[rollout], func(c string) bool { return !l.holds(rollout, c) })
+	for _, m := range w.machines {
+		delete(m.base, rollout)
+	}
+	return fmt.Sprintf("sees a foreign tool overwrite %s", key)
+}
+
+// Restores.
+
+func (m *machine) restore(r *rand.Rand) string {
+	w := m.w
+	o := mirror.Restoring{Home: m.files, Mirror: w.team.mirror, Origin: m.origin}
+	did := "restores all"
+	if r.IntN(2) == 0 {
+		var all []string
+		for key := range w.ledger.objects {
+			if isCurrent(key) {
+				all = append(all, rolloutOf(key))
+			}
+		}
+		if len(all) == 0 {
+			return ""
+		}
+		slices.Sort(all)
+		want := nameOf(all[r.IntN(len(all))])
+		o.Want = func(n codec.Name) bool { return n.Session == want.Session }
+		did = "restores " + want.String()
+	}
+	if r.IntN(6) == 0 {
+		g := &gate{fault: crashBefore, at: 1 + r.IntN(30)}
+		o.Mirror = gated{w.team.mirror, g}
+		did += fmt.Sprint(", crashes before operation ", g.at)
+	}
+	_, err := mirror.Restore(ctx, o)
+	if err != nil && !errors.Is(err, errFault) && !errors.Is(err, mirror.ErrNoMirror) {
+		w.fail("%s: %v", did, err)
+	}
+	for _, p := range m.paths() {
+		l := m.logs[p]
+		content, err := readAll(m.files, p)
+		if err != nil || !strings.HasPrefix(content, l.content) {
+			w.fail("%s, and %s is %s, %v; it was %s", did, p, brief(content), err, brief(l.content))
+		}
+	}
+	m.lookAround()
+	return did
+}
+
+// lookAround finds out which logs there are now.
+func (m *machine) lookAround() {
+	w := m.w
+	m.logs = map[string]*logFile{}
+	for _, root := range []string{"sessions", "archived_sessions"} {
+		if ok, _ := afero.DirExists(m.afs, root); !ok {
+			continue
+		}
+		w.must(afero.Walk(m.afs, root, func(p string, fi os.FileInfo, err error) error {
+			if err != nil || fi.IsDir() {
+				return err
+			}
+			plain := strings.TrimSuffix(p, ".zst")
+			content, err := readAll(m.files, plain)
+			both, _ := afero.Exists(m.afs, plain)
+			m.logs[plain] = &logFile{content: content, modTime: fi.ModTime(), packed: !both}
+			return err
+		}))
+	}
+}
+
+// futureRests: a file with a time in the future is clean once it was pushed.
+const futureRests = false
+
+// rest lets all homes push what they have, and looks at what can be said then.
+func (w *world) rest() {
+	w.t.Helper()
+	w.tell("all rest")
+	if !futureRests {
+		for _, m := range w.machines {
+			m.skew = 0
+			for _, l := range m.logs {
+				if l.modTime.After(w.now) {
+					w.now = l.modTime
+				}
+			}
+		}
+	}
+	for range 2 {
+		w.now = w.now.Add(time.Hour)
+		for _, m := range w.machines {
+			a := m.attempt(10*time.Minute, &gate{})
+			a.run(m.files)
+			w.tell("%s %s", m.label, a)
+			w.judge(a, true)
+		}
+	}
+	for _, m := range w.machines {
+		w.now = w.now.Add(time.Hour)
+		count := &counter{Store: w.team.mirror}
+		r, err := mirror.Push(ctx, mirror.Pushing{
+			Home: m.files, Mirror: count, State: m.state, Origin: m.origin,
+			Idle: 10 * time.Minute, Now: m.time,
+		})
+		if errors.Is(err, mirror.ErrVanished) && len(m.logs) == 0 {
+			continue
+		}
+		if err != nil || r.Actions[mirror.Unchanged] != len(m.logs) || count.total() > 0 {
+			w.fail("%s has nothing to do, and does %v, %v, with %d requests", m.label, r.Actions, err, count.total())
+		}
+	}
+	w.restoreAfresh()
+	v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: w.team.mirror, Deep: true})
+	if errors.Is(err, mirror.ErrNoMirror) && len(w.ledger.objects) == 0 {
+		return
+	}
+	if err != nil || len(v.Failures) > 0 || len(v.Damaged) > 0 && len(w.ledger.scars) == 0 {
+		w.fail("Verify: %+v, %v", v, err)
+	}
+}
+
+// restoreAfresh restores everything on a machine that has nothing.
+func (w *world) restoreAfresh() {
+	w.t.Helper()
+	l := w.ledger
+	files := memfs.New(nil)
+	if len(l.objects) == 0 {
+		return
+	}
+	r, err := mirror.Restore(ctx, mirror.Restoring{Home: files, Mirror: w.team.mirror, Origin: "fresh"})
+	w.must(err)
+	for _, f := range r.Failures {
+		if l.scars[f.Key+".zst"] == nil {
+			w.fail("Restore: %+v", f)
+		}
+	}
+	fresh := &machine{w: w, afs: nil, files: files}
+	got := w.restored(files)
+	for key, o := range l.objects {
+		if !isCurrent(key) || l.scars[key] != nil {
+			continue
+		}
+		if content, ok := got[o.rollout]; !ok || content != o.plain {
+			w.fail("restored is %s of %s, and current is %s", brief(content), o.rollout, brief(o.plain))
+		}
+	}
+	w.judgeNames(fresh.names(), got)
+}
+
+// restored returns what a restored home has, by rollout.
+func (w *world) restored(files *memfs.Store) map[string]string {
+	w.t.Helper()
+	got := map[string]string{}
+	dirs := []string{"sessions", "archived_sessions"}
+	for len(dirs) > 0 {
+		dir := dirs[0]
+		dirs = dirs[1:]
+		for e, err := range files.List(ctx, dir, store.ListOptions{}) {
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			w.must(err)
+			if e.Dir {
+				dirs = append(dirs, e.Name)
+				continue
+			}
+			content, err := readAll(files, e.Name)
+			w.must(err)
+			if _, twice := got[path.Base(e.Name)]; twice {
+				w.fail("%s was restored twice", e.Name)
+			}
+			got[path.Base(e.Name)] = content
+		}
+	}
+	return got
+}
+
+// judgeNames: a session has the newest of the names that its rollouts had in any
+// home when they were last pushed from there.
+func (w *world) judgeNames(names map[string]codec.ThreadName, restored map[string]string) {
+	w.t.Helper()
+	want := map[string]codec.ThreadName{}
+	unsure := map[string]bool{}
+	for rollout := range restored {
+		session := nameOf(rollout).Session.String()
+		if w.unsure[rollout] {
+			unsure[session] = true
+		}
+		for _, n := range w.told[rollout] {
+			if n.Name != "" && cmp.Compare(n.UpdatedAt.UnixNano(), want[session].UpdatedAt.UnixNano()) > 0 {
+				want[session] = n
+			}
+		}
+	}
+	for session, n := range want {
+		if !unsure[session] && names[session].Name != n.Name {
+			w.fail("session %s is called %q after a restore, want %q", session, names[session].Name, n.Name)
+		}
+	}
+}
