@@ -58,7 +58,7 @@ var tree = func() *regexp.Regexp {
 	return regexp.MustCompile(`^(rollout-mirror\.json` +
 		`|` + rollout + `\.jsonl\.zst` +
 		`|diverged/` + rollout + `/[^/]+\.jsonl\.zst` +
-		`|history/(diverged/)?` + rollout + `/[0-9a-f]{64}\.(jsonl\.zst|foreign)` +
+		`|history/(diverged/` + rollout + `/[^/]+|` + rollout + `)/[0-9a-f]{64}\.(jsonl\.zst|foreign)` +
 		`|origins/[^/]+/(\d{4}-\d\d|undated)\.jsonl\.zst)$`)
 }()
 

@@ -1,7 +1,6 @@
 package mirror_test
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -80,9 +79,12 @@ type world struct {
 	step     int
 	story    []string
 	pins     map[string]map[[32]byte]bool // by child: what its base was when it was pushed
-	told     map[string]map[string]codec.ThreadName
-	unsure   map[string]bool // of these rollouts it is not known what was told
+	told     map[teller]codec.ThreadName
+	unsure   map[teller]bool // what was told last is not known
 }
+
+// teller is an origin that tells of a rollout.
+type teller struct{ rollout, origin string }
 
 func newWorld(t *testing.T, seed int) *world {
 	kind := "memory"
@@ -93,7 +95,7 @@ func newWorld(t *testing.T, seed int) *world {
 	w := &world{
 		t: t, seed: seed, r: rand.New(rand.NewPCG(uint64(seed), 8)), team: tm, ledger: newLedger(tm.bucket),
 		now:  time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC),
-		pins: map[string]map[[32]byte]bool{}, told: map[string]map[string]codec.ThreadName{}, unsure: map[string]bool{},
+		pins: map[string]map[[32]byte]bool{}, told: map[teller]codec.ThreadName{}, unsure: map[teller]bool{},
 	}
 	for _, label := range []string{"a", "b", "c"} {
 		m := &machine{w: w, label: label, afs: afero.NewMemMapFs(), logs: map[string]*logFile{}}
@@ -125,7 +127,7 @@ func (w *world) fail(format string, args ...any) {
 	w.t.Helper()
 	const end = 30
 	w.t.Fatalf("step %d: %s\nplay it again with -run 'TestSimulation' -seed %d -steps %d; it ended so:\n%s",
-		w.step, fmt.Sprintf(format, args...), w.seed, *simSteps, strings.Join(w.story[max(0, len(w.story)-end):], "\n"))
+		w.step, strings.ReplaceAll(fmt.Sprintf(format, args...), idPrefix, "…"), w.seed, *simSteps, strings.Join(w.story[max(0, len(w.story)-end):], "\n"))
 }
 
 func (w *world) must(err error) {
@@ -766,7 +768,7 @@ func (w *world) judge(a *attempt, alone bool) {
 		w.judgeReport(a)
 	}
 	for _, p := range slices.Sorted(maps.Keys(a.before)) {
-		if _, ok := a.outcomes[p]; !ok && a.err == nil {
+		if _, ok := a.outcomes[p]; !ok && a.err == nil && after[p] == a.before[p] {
 			w.judgeOutcome(a, mirror.Outcome{Path: p, Action: mirror.Unchanged}, []string{a.before[p]}, quiet)
 		}
 	}
@@ -794,9 +796,12 @@ func (w *world) judgeReport(a *attempt) {
 	if errors.Is(a.err, mirror.ErrVanished) && len(a.m.logs) == 0 {
 		return
 	}
-	if a.err != nil || len(r.Failures) > 0 {
-		w.fail("%v, failures: %+v", a.err, r.Failures)
+	for _, f := range r.Failures {
+		if a.edit == "" || !errors.Is(f.Err, os.ErrNotExist) {
+			w.fail("%s: %v", f.Path, f.Err)
+		}
 	}
+	w.must(a.err)
 	if a.edit != "" {
 		return
 	}
@@ -872,14 +877,13 @@ func (w *world) learn(a *attempt, quiet bool) {
 			!strings.HasPrefix(o.Key, "diverged/"):
 			m.base[rollout] = content
 		}
+		by := teller{rollout, m.origin}
 		switch {
 		case !sure:
-			w.unsure[rollout] = true
+			w.unsure[by] = true
 		case unchanged || isIn(o.Action):
-			if w.told[rollout] == nil {
-				w.told[rollout] = map[string]codec.ThreadName{}
-			}
-			w.told[rollout][m.origin] = a.names[nameOf(p).Session.String()]
+			w.told[by] = a.names[nameOf(p).Session.String()]
+			delete(w.unsure, by)
 		}
 	}
 }
@@ -1087,15 +1091,13 @@ func (w *world) judgeNames(names map[string]codec.ThreadName, restored map[strin
 	w.t.Helper()
 	want := map[string]codec.ThreadName{}
 	unsure := map[string]bool{}
-	for rollout := range restored {
-		session := nameOf(rollout).Session.String()
-		if w.unsure[rollout] {
-			unsure[session] = true
-		}
-		for _, n := range w.told[rollout] {
-			if n.Name != "" && cmp.Compare(n.UpdatedAt.UnixNano(), want[session].UpdatedAt.UnixNano()) > 0 {
-				want[session] = n
-			}
+	for by := range w.unsure {
+		unsure[nameOf(by.rollout).Session.String()] = true
+	}
+	for by, n := range w.told {
+		session := nameOf(by.rollout).Session.String()
+		if _, ok := restored[by.rollout]; ok && n.Name != "" && !n.UpdatedAt.Before(want[session].UpdatedAt) {
+			want[session] = n
 		}
 	}
 	for session, n := range want {
