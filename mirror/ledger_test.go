@@ -182,6 +182,17 @@ func (l *ledger) holds(rollout, content string) bool {
 	return false
 }
 
+// isHistory reports whether the history of the current versions has the content.
+func (l *ledger) isHistory(rollout, content string) bool {
+	for key, o := range l.objects {
+		if o.rollout == rollout && strings.HasPrefix(key, "history/") && !strings.HasPrefix(key, "history/diverged/") &&
+			strings.HasSuffix(key, fmt.Sprintf("/%x.jsonl.zst", sha256.Sum256([]byte(content)))) {
+			return true
+		}
+	}
+	return false
+}
+
 // owe makes content one that has to be in the mirror from now on.
 func (l *ledger) owe(rollout, content string) {
 	for _, c := range l.owed[rollout] {
