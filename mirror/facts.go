@@ -26,6 +26,11 @@ type Fact struct {
 	ModTime  time.Time `json:"mtime"`
 	Size     int64     `json:"size"`   // plain bytes of the version
 	SHA256   string    `json:"sha256"` // plain hash of the version
+	// Object is the Info.Version of the current version's object, if it has just
+	// these bytes. A home that has lost its state finds the rest here.
+	Object string `json:"object,omitempty"`
+	// Base is what the rollout begins with by reference; nil if it does not.
+	Base *Pin `json:"base,omitempty"`
 	// Name is the session's name, "" if it has none; NameTime is when it got it.
 	Name     string    `json:"name,omitempty"`
 	NameTime time.Time `json:"name_time,omitzero"`
@@ -33,7 +38,8 @@ type Fact struct {
 
 func (f Fact) equal(g Fact) bool {
 	return f.Rollout == g.Rollout && f.Path == g.Path && f.Archived == g.Archived && f.ModTime.Equal(g.ModTime) &&
-		f.Size == g.Size && f.SHA256 == g.SHA256 && f.Name == g.Name && f.NameTime.Equal(g.NameTime)
+		f.Size == g.Size && f.SHA256 == g.SHA256 && f.Object == g.Object && f.Name == g.Name && f.NameTime.Equal(g.NameTime) &&
+		(f.Base == g.Base || f.Base != nil && g.Base != nil && *f.Base == *g.Base)
 }
 
 // undated is the month of rollouts that have no date.
@@ -70,31 +76,71 @@ func readFacts(ctx context.Context, f store.File) (map[string]Fact, error) {
 	return facts, nil
 }
 
-// writeFacts adds facts, which belong to one month, to those that origin has
-// told before. Only origin writes the log, so it is changed by nobody meanwhile
-// unless two machines share an origin; then the later one tries again.
-func writeFacts(ctx context.Context, m Store, origin, month string, news []Fact) error {
-	const attempts = 3
-	key := factsKey(origin, month)
+// A ledger is the facts of the one origin that writes them. It keeps the months
+// that were used last, so that who looks a fact up and then changes it reads the
+// month once.
+type ledger struct {
+	m      Store
+	origin string
+	months map[string]*month
+	kept   []string // the one that was used last at the end
+}
+
+type month struct {
+	facts map[string]Fact
+	cond  store.Cond // under which it may be replaced
+}
+
+func newLedger(m Store, origin string) *ledger {
+	return &ledger{m: m, origin: origin, months: map[string]*month{}}
+}
+
+// read returns a month.
+func (l *ledger) read(ctx context.Context, name string) (*month, error) {
+	if m := l.months[name]; m != nil {
+		return m, nil
+	}
+	m := &month{facts: map[string]Fact{}, cond: store.Cond{IfAbsent: true}}
+	f, err := l.m.Open(ctx, factsKey(l.origin, name))
+	switch {
+	case err == nil:
+		m.cond = store.Cond{IfVersion: f.Info().Version}
+		m.facts, err = readFacts(ctx, f)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return nil, err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	if len(l.kept) == maxMonths {
+		delete(l.months, l.kept[0])
+		l.kept = l.kept[1:]
+	}
+	l.months[name], l.kept = m, append(l.kept, name)
+	return m, nil
+}
+
+// forget makes the next read of a month a request.
+func (l *ledger) forget(name string) {
+	delete(l.months, name)
+	l.kept = slices.DeleteFunc(l.kept, func(n string) bool { return n == name })
+}
+
+// tell adds facts, which belong to one month, to those that the origin has told
+// before. Nobody else writes them, unless two machines share an origin or two
+// pushes of a program overlap; then the later one tries again.
+func (l *ledger) tell(ctx context.Context, name string, news []Fact) error {
+	const attempts = 5
 	var err error
 	for range attempts {
-		facts := map[string]Fact{}
-		cond := store.Cond{IfAbsent: true}
-		f, e := m.Open(ctx, key)
-		switch {
-		case e == nil:
-			cond = store.Cond{IfVersion: f.Info().Version}
-			facts, e = readFacts(ctx, f)
-			if e := errors.Join(e, f.Close()); e != nil {
-				return e
-			}
-		case !errors.Is(e, fs.ErrNotExist):
-			return e
+		var m *month
+		if m, err = l.read(ctx, name); err != nil {
+			return err
 		}
 		changed := false
 		for _, n := range news {
-			if old, ok := facts[n.Rollout]; !ok || !old.equal(n) {
-				facts[n.Rollout] = n
+			if old, ok := m.facts[n.Rollout]; !ok || !old.equal(n) {
+				m.facts[n.Rollout] = n
 				changed = true
 			}
 		}
@@ -104,12 +150,18 @@ func writeFacts(ctx context.Context, m Store, origin, month string, news []Fact)
 		var b bytes.Buffer
 		enc := json.NewEncoder(&b)
 		enc.SetEscapeHTML(false)
-		for _, name := range slices.Sorted(maps.Keys(facts)) {
-			if err := enc.Encode(facts[name]); err != nil {
+		for _, rollout := range slices.Sorted(maps.Keys(m.facts)) {
+			if err := enc.Encode(m.facts[rollout]); err != nil {
 				return err
 			}
 		}
-		_, err = m.Put(ctx, key, store.BytesBody(b.Bytes(), time.Time{}), cond)
+		var version string
+		version, err = l.m.Put(ctx, factsKey(l.origin, name), store.BytesBody(b.Bytes(), time.Time{}), m.cond)
+		if err == nil && version != "" {
+			m.cond = store.Cond{IfVersion: version}
+			return nil
+		}
+		l.forget(name)
 		if !errors.Is(err, store.ErrChanged) {
 			return err
 		}

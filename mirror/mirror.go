@@ -26,7 +26,6 @@ package mirror
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -35,7 +34,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/store"
@@ -49,11 +47,6 @@ type Store interface {
 }
 
 const (
-	rootMarker = "rollout-mirror.json"
-	// format is the version of the tree above. A mirror with a higher one is
-	// refused, since its rules are not known here.
-	format = 1
-
 	sessionsDir = "sessions"
 	archivedDir = "archived_sessions"
 	divergedDir = "diverged"
@@ -66,50 +59,6 @@ const (
 
 	namesFile = "session_index.jsonl"
 )
-
-// ErrNoMirror means that there is no mirror where one was expected.
-var ErrNoMirror = errors.New("there is no mirror here (a push makes one)")
-
-type marker struct {
-	Format int `json:"format"`
-}
-
-// Check returns nil if m holds a mirror that this version of the package can
-// work with, ErrNoMirror if it holds none.
-func Check(ctx context.Context, m store.Source) error {
-	content, err := readAll(ctx, m, rootMarker)
-	if errors.Is(err, fs.ErrNotExist) {
-		return ErrNoMirror
-	}
-	if err != nil {
-		return err
-	}
-	var k marker
-	if err := json.Unmarshal(content, &k); err != nil || k.Format < 1 {
-		return fmt.Errorf("%s: %w: it does not say which format the mirror has", rootMarker, store.ErrCorrupt)
-	}
-	if k.Format > format {
-		return fmt.Errorf("%s: the mirror has format %d and this version knows only %d: update rollout-sync", rootMarker, k.Format, format)
-	}
-	return nil
-}
-
-// prepare is Check, and makes the mirror if there is none.
-func prepare(ctx context.Context, m Store) error {
-	err := Check(ctx, m)
-	if !errors.Is(err, ErrNoMirror) {
-		return err
-	}
-	content, err := json.Marshal(marker{Format: format})
-	if err != nil {
-		return err
-	}
-	_, err = m.Put(ctx, rootMarker, store.BytesBody(append(content, '\n'), time.Time{}), store.Cond{IfAbsent: true})
-	if errors.Is(err, store.ErrChanged) {
-		return Check(ctx, m) // somebody else was first
-	}
-	return err
-}
 
 // maxSmall bounds what is read whole: the marker and a month of facts. The facts
 // of one origin and month take some 300 bytes a rollout.
@@ -162,11 +111,12 @@ type found struct {
 	Info store.Info
 }
 
-// rollouts yields every rollout below dirs, in no particular order. A directory
-// that is missing holds none.
+// rollouts yields every rollout below dirs, each once, in no particular order. A
+// directory that is missing holds none.
 func rollouts(ctx context.Context, s store.Source, dirs ...string) iter.Seq2[found, error] {
 	return func(yield func(found, error) bool) {
-		for e, err := range walk(ctx, s, dirs...) {
+		// In order, because otherwise one that is there plain and compressed comes twice.
+		for e, err := range walk(ctx, s, store.ListOptions{}, dirs...) {
 			if err != nil {
 				yield(found{}, err)
 				return
@@ -183,13 +133,13 @@ func rollouts(ctx context.Context, s store.Source, dirs ...string) iter.Seq2[fou
 }
 
 // walk yields every log below dirs.
-func walk(ctx context.Context, s store.Source, dirs ...string) iter.Seq2[store.Entry, error] {
+func walk(ctx context.Context, s store.Source, o store.ListOptions, dirs ...string) iter.Seq2[store.Entry, error] {
 	return func(yield func(store.Entry, error) bool) {
 		dirs := slices.Clone(dirs)
 		for len(dirs) > 0 {
 			dir := dirs[len(dirs)-1]
 			dirs = dirs[:len(dirs)-1]
-			for e, err := range s.List(ctx, dir, store.ListOptions{}) {
+			for e, err := range s.List(ctx, dir, o) {
 				switch {
 				case errors.Is(err, fs.ErrNotExist):
 					// A directory that is not there, or not any more.

@@ -475,7 +475,7 @@ func TestPushTwoFilesOfOneName(t *testing.T) {
 		t.Errorf("again: %v", r.Actions)
 	}
 	h.write(archived, "uno\ndos\n")
-	if r := h.push(); r.Actions[mirror.Diverged] != 1 || r.Actions[mirror.Equal] != 1 {
+	if r := h.push(); r.Actions[mirror.Diverged] != 1 || r.Actions[mirror.Unchanged] != 1 {
 		t.Errorf("the other grew: %v", r.Actions)
 	}
 	want := map[string]string{key: "one\ntwo\n", divergedOf("a"): "uno\ndos\n"}

@@ -1,25 +1,25 @@
 package mirror
 
 import (
-	"cmp"
 	"context"
-	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io/fs"
 	"path"
-	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/listing"
 	"github.com/rollout-sync/rollout/store"
 )
 
-// Pushing says what a Push works on. All fields are required, but for those that
-// have a default.
+// Pushing says what a Push works on. The first four fields are required.
 type Pushing struct {
 	Home   store.Source
 	Mirror Store
@@ -31,10 +31,26 @@ type Pushing struct {
 	// Idle is how long ago a rollout must have changed to be pushed. 0 pushes
 	// what may still grow; the next push brings the rest.
 	Idle time.Duration
+	// Live pushes also what is not idle, up to its last complete line.
+	Live bool
+	// Jobs is how many rollouts are pushed at a time; 0 is 1.
+	Jobs int
+	// Until, if set, is when no further rollout is begun. What is on its way is
+	// finished.
+	Until time.Time
+	// DryRun does nothing but say what would be done: the home and the mirror are
+	// read, and neither the mirror nor the state is written.
+	DryRun bool
+	// Reconcile holds what the state says of the mirror against a listing of it,
+	// which finds what somebody else removed or replaced. Push does that by itself
+	// once a week.
+	Reconcile bool
+	// SingleWriter says that nobody else writes to the mirror while this push
+	// does, so that its store need not mind conditions.
+	SingleWriter bool
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
-	// Each, if set, is called with each outcome as it is known, from one
-	// goroutine.
+	// Each, if set, is called with each outcome as it is known, one at a time.
 	Each func(Outcome)
 }
 
@@ -51,7 +67,7 @@ const (
 	Ahead      Action = "ahead"      // the mirror has this and more
 	Superseded Action = "superseded" // the mirror has this in its history
 	Unchanged  Action = "unchanged"  // as it was when it was last pushed: not looked at
-	Waiting    Action = "waiting"    // changed too short a time ago, or while it was read
+	Waiting    Action = "waiting"    // changed too short a time ago, while it was read, or too little: see Push
 	Failed     Action = "failed"     // see Outcome.Err
 )
 
@@ -72,6 +88,7 @@ type Report struct {
 	Bytes    int64          // plain bytes of the versions that were written
 	Failures []Outcome      // those that failed
 	Foreign  []string       // see Outcome.Foreign
+	Left     int            // that were not begun before Pushing.Until
 	// Vanished are the paths of rollouts that were pushed before and are in the
 	// home no more. The mirror keeps them. Each is reported once.
 	Vanished []string
@@ -82,9 +99,14 @@ type Report struct {
 var ErrVanished = errors.New("all rollouts that were pushed from here have vanished")
 
 // Push brings what is new in a home to a mirror, oldest first: every rollout that
-// is not as it was at the last push and has been idle long enough. It returns an
-// error, with what it did so far, when it could not go on; a rollout that could
-// not be pushed is in the report and keeps no other back.
+// is not as it was at the last push and has been idle long enough. A rollout that
+// others begin with by reference goes before them, idle or not. One of 64 MiB or
+// more that is in the mirror already is pushed again when it has grown by a tenth,
+// or six hours after the last time.
+//
+// Push returns an error, with what it did so far, when it could not go on; a
+// rollout that could not be pushed is in the report and keeps no other back. With
+// nothing to do it makes no request.
 //
 // A push that is interrupted at any point has lost nothing: each rollout is in
 // the mirror whole or as it was before, and the state says at most what is true.
@@ -97,7 +119,13 @@ func Push(ctx context.Context, o Pushing) (Report, error) {
 }
 
 func newPusher(o Pushing) (*pusher, error) {
-	p := &pusher{Pushing: o, report: Report{Actions: map[Action]int{}}, states: map[string]fileState{}}
+	p := &pusher{
+		Pushing: o,
+		report:  Report{Actions: map[Action]int{}},
+		due:     change{},
+		ledger:  newLedger(o.Mirror, o.Origin),
+		index:   &index{m: o.Mirror},
+	}
 	if p.Now == nil {
 		p.Now = time.Now
 	}
@@ -109,15 +137,20 @@ func newPusher(o Pushing) (*pusher, error) {
 
 type pusher struct {
 	Pushing
-	names    map[string]codec.ThreadName
-	prepared bool
-	report   Report
+	names map[string]codec.ThreadName
+	index *index
 
-	// What is in the mirror but not told among its facts yet, all of one month.
-	// The state calls a file unchanged only after its facts are told.
-	month  string
-	facts  []Fact
-	states map[string]fileState
+	pending map[uuid.UUID]bool        // the rollouts that this pass found to do, until they are done
+	waiting map[uuid.UUID][]candidate // those of them that are not idle
+	lost    map[string]bool           // objects that are not as the state says; nil if nobody has looked
+
+	mu     sync.Mutex // guards what follows
+	report Report
+	ledger *ledger
+	due    change // is to be saved in the state
+	dues   int    // rollouts in it
+	saved  time.Time
+	told   time.Time
 }
 
 func (p *pusher) run(ctx context.Context) error {
@@ -125,76 +158,373 @@ func (p *pusher) run(ctx context.Context) error {
 	if p.names, err = listing.ThreadNames(ctx, p.Home); err != nil {
 		return err
 	}
-	todo, err := p.changed(ctx)
+	if err := p.reconcile(ctx); err != nil {
+		return err
+	}
+	todo, err := p.scan(ctx)
 	if err != nil {
 		return err
 	}
-	// Files of one name are one rollout, of which one is the first: its versions
-	// may be current, the others' stand beside them. It is the one that was it
-	// before, else the longest, else the one that is not archived.
-	slices.SortFunc(todo, func(a, b candidate) int {
-		return cmp.Or(a.oldest.Compare(b.oldest), cmp.Compare(a.key, b.key), cmp.Compare(a.rank, b.rank),
-			cmp.Compare(b.Info.Stored, a.Info.Stored), cmp.Compare(b.Path, a.Path))
-	})
-	for i, c := range todo {
-		c.second = i > 0 && todo[i-1].key == c.key
-		idle, err := p.idle(c)
-		if err != nil {
-			return errors.Join(err, p.tellAtLast(ctx))
+	p.pending, p.waiting = map[uuid.UUID]bool{}, map[uuid.UUID][]candidate{}
+	ready := todo[:0]
+	for _, group := range todo {
+		p.pending[group[0].rollout()] = true
+		if group, err = p.ready(ctx, group); err != nil {
+			return err
 		}
-		if !idle {
-			p.count(Outcome{Path: c.Path, Key: c.key, Action: Waiting, Size: max(c.Info.Size, 0)})
+		if len(group) > 0 {
+			ready = append(ready, group)
+		}
+	}
+	return p.push(ctx, ready)
+}
+
+// push pushes groups, and what they begin with, and tells of it.
+func (p *pusher) push(ctx context.Context, groups [][]candidate) error {
+	some, err := p.someUntold()
+	if err != nil {
+		return err
+	}
+	if len(groups) > 0 || some {
+		if err := p.expect(ctx, groups); err != nil {
+			return errors.Join(err, p.save())
+		}
+	}
+	err = p.rounds(ctx, groups)
+	for _, group := range p.waiting {
+		for _, c := range group {
+			p.count(Outcome{Path: c.path, Key: c.key(), Action: Waiting, Size: max(c.size, 0)})
+		}
+	}
+	if p.DryRun {
+		return err
+	}
+	if ctx.Err() != nil {
+		// What is done is worth telling, as the last thing.
+		const patience = 20 * time.Second
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		ctx = last
+	}
+	if err := errors.Join(err, p.tell(ctx)); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return errors.Join(p.reconciledLocked(), p.saveLocked())
+}
+
+// expect makes sure that there is a mirror that can be written to, and prepares
+// for what groups will ask of it.
+func (p *pusher) expect(ctx context.Context, groups [][]candidate) error {
+	if p.DryRun {
+		if err := Check(ctx, p.Mirror); err != nil && !errors.Is(err, ErrNoMirror) {
+			return err
+		}
+	} else if err := prepare(ctx, p.Mirror, p.SingleWriter); err != nil {
+		return err
+	}
+	for _, group := range groups {
+		key := group[0].key()
+		if _, known, err := p.object(key); err != nil {
+			return err
+		} else if !known {
+			p.index.expect(key)
+		}
+	}
+	p.saved, p.told = time.Now(), time.Now()
+	return nil
+}
+
+// rounds pushes groups; those that begin with others of the pass, after these.
+func (p *pusher) rounds(ctx context.Context, groups [][]candidate) error {
+	var later [][]candidate
+	for len(groups) > 0 {
+		more, err := p.round(ctx, groups)
+		if err != nil {
+			return err
+		}
+		groups, later = p.next(append(later, more...))
+	}
+	return nil
+}
+
+// next splits groups that begin with others into those whose turn it is, with
+// what they wait for, and the rest.
+func (p *pusher) next(groups [][]candidate) (now, later [][]candidate) {
+	undone := map[uuid.UUID]bool{}
+	for _, group := range groups {
+		undone[group[0].rollout()] = true
+	}
+	for _, group := range groups {
+		base := group[0].base
+		if parent, ok := p.waiting[base]; ok {
+			delete(p.waiting, base)
+			undone[base] = true
+			now = append(now, parent)
+		}
+		if undone[base] {
+			later = append(later, group)
+		} else {
+			now = append(now, inOrder(group))
+		}
+	}
+	if len(now) > 0 {
+		return now, later
+	}
+	for _, group := range later { // they begin with each other
+		now = append(now, inOrder(group))
+	}
+	return now, nil
+}
+
+// inOrder marks a group as one that need not wait for others any more.
+func inOrder(group []candidate) []candidate {
+	for i := range group {
+		group[i].ordered = true
+	}
+	return group
+}
+
+// round pushes groups, Jobs at a time, and returns those that begin with others
+// of the pass. An error ends the pass.
+func (p *pusher) round(ctx context.Context, groups [][]candidate) (later [][]candidate, err error) {
+	jobs, running := errgroup.WithContext(ctx)
+	jobs.SetLimit(max(p.Jobs, 1))
+	var mu sync.Mutex
+	for _, group := range groups {
+		if running.Err() != nil {
+			break
+		}
+		jobs.Go(func() error {
+			wait, err := p.group(running, group)
+			if wait {
+				mu.Lock()
+				defer mu.Unlock()
+				later = append(later, group)
+			}
+			return err
+		})
+	}
+	if err := jobs.Wait(); err != nil {
+		return nil, err
+	}
+	return later, ctx.Err()
+}
+
+// group pushes files of one name, one after the other. wait is true if they begin
+// with another rollout of the pass; then nothing was done.
+func (p *pusher) group(ctx context.Context, group []candidate) (wait bool, err error) {
+	for i := range group {
+		c := &group[i]
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		if !p.Until.IsZero() && !p.Now().Before(p.Until) {
+			p.mu.Lock()
+			p.report.Left++
+			p.mu.Unlock()
 			continue
 		}
-		if !p.prepared { // not sooner: nothing to do makes no request
-			if err := prepare(ctx, p.Mirror); err != nil {
-				return err
-			}
-			p.prepared = true
-		}
-		out := p.one(ctx, c)
-		if err := ctx.Err(); err != nil {
-			return errors.Join(err, p.tellAtLast(ctx))
+		out, wait := p.one(ctx, c)
+		switch {
+		case wait:
+			return true, nil
+		case ctx.Err() != nil:
+			return false, ctx.Err()
 		}
 		p.count(out)
+		if err := p.tellSome(ctx); err != nil {
+			return false, err
+		}
 	}
-	return p.tell(ctx)
+	return false, nil
 }
 
-// onlyOne pushes the rollout at file, and nothing else.
+// onlyOne pushes the rollout at file, what it begins with, and nothing else.
 func (p *pusher) onlyOne(ctx context.Context, file string) (Outcome, error) {
-	out := Outcome{Path: file}
-	n, err := codec.ParseName(path.Base(file))
-	if err != nil {
-		return out, err
-	}
+	failed := Outcome{Path: file, Action: Failed}
+	var err error
 	if p.names, err = listing.ThreadNames(ctx, p.Home); err != nil {
-		return out, err
+		return failed, err
 	}
-	if err := prepare(ctx, p.Mirror); err != nil {
-		return out, err
+	p.pending, p.waiting = map[uuid.UUID]bool{}, map[uuid.UUID][]candidate{}
+	c, base, err := p.open(ctx, file)
+	for err == nil && base != "" {
+		var id uuid.UUID
+		if id, err = uuid.Parse(base); err != nil || p.pending[id] {
+			break
+		}
+		var parent candidate
+		if file, err = p.find(ctx, base); err == nil {
+			parent, base, err = p.open(ctx, file)
+		}
+		p.pending[id], p.waiting[id] = true, []candidate{parent}
 	}
-	f, err := p.Home.Open(ctx, file)
-	if err != nil {
-		return out, err
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoMeta) {
+		return failed, err
 	}
-	c := candidate{found: found{file, n, f.Info()}, key: Key(n, file)}
-	if err := f.Close(); err != nil {
-		return out, err
+	out := failed
+	each := p.Each
+	p.Each = func(o Outcome) {
+		switch {
+		case o.Path == c.path:
+			out = o
+		case each != nil:
+			each(o)
+		}
 	}
-	out = p.one(ctx, c)
-	return out, p.tell(ctx)
+	return out, p.push(ctx, [][]candidate{{c}})
 }
 
-// tellAtLast tells what there is to tell after ctx has ended.
-func (p *pusher) tellAtLast(ctx context.Context) error {
-	const patience = 20 * time.Second
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
-	return p.tell(ctx)
+// settle is how long after its last change a file may still be changed without
+// its times showing it, on the coarsest file system (FAT: 2 s).
+const settle = 2 * time.Second
+
+// one pushes one file. wait is true if it begins with a rollout of the pass that
+// has to be pushed before; then nothing was done.
+func (p *pusher) one(ctx context.Context, c *candidate) (out Outcome, wait bool) {
+	out = Outcome{Path: c.path, Key: c.key(), Size: max(c.size, 0)}
+	f, err := p.Home.Open(ctx, c.path)
+	if errors.Is(err, fs.ErrNotExist) { // moved or removed since it was found
+		out.Action = Waiting
+		return out, false
+	}
+	if err != nil {
+		return out.failed(err), false
+	}
+	defer f.Close()
+	base, err := baseOf(ctx, f)
+	if errors.Is(err, errNoMeta) { // then it begins with nothing that could be pushed
+		err = nil
+	}
+	if err != nil {
+		return out.failed(err), false
+	}
+	if base.Rollout != "" && !c.ordered {
+		if id, err := uuid.Parse(base.Rollout); err == nil && p.pending[id] {
+			c.base = id
+			return out, true
+		}
+	}
+	src := &source{f: f, name: c.name()}
+	if c.live {
+		src.limit, err = lastLineEnd(ctx, f)
+		if err == nil && src.limit == 0 {
+			out.Action = Waiting
+			return out, false
+		}
+	} else {
+		src.current = func() bool { return p.at(ctx, c.path) == f.Info().Version }
+	}
+	if err == nil {
+		err = p.place(ctx, src, slot{key: c.key(), second: c.second}, &out)
+	}
+	var pin *Pin
+	if err == nil {
+		pin, err = p.pin(ctx, c, base)
+	}
+	switch {
+	case errors.Is(err, errSourceChanged):
+		out.Action = Waiting
+		return out, false
+	case err != nil:
+		return out.failed(err), false
+	}
+	out.Size = src.version.Size
+	if err := p.note(ctx, c, src, out, pin); err != nil {
+		return out.failed(err), false
+	}
+	return out, false
+}
+
+func (o Outcome) failed(err error) Outcome {
+	o.Action, o.Err = Failed, err
+	return o
+}
+
+// at returns the version of the file at path, "" if there is none.
+func (p *pusher) at(ctx context.Context, path string) string {
+	f, err := p.Home.Open(ctx, path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	return f.Info().Version
+}
+
+// find returns the path in the home of the rollout with that id.
+func (p *pusher) find(ctx context.Context, rollout string) (string, error) {
+	it, err := listing.Rollout(ctx, []listing.Place{{Where: listing.Local, Source: p.Home}}, rollout)
+	return it.Path, err
+}
+
+// pin returns what c begins with, nil if that is nothing.
+func (p *pusher) pin(ctx context.Context, c *candidate, base codec.Base) (*Pin, error) {
+	if base.Rollout == "" {
+		return nil, nil
+	}
+	known, _, err := get[fileState](p.State, files, c.path)
+	if err != nil {
+		return nil, err
+	}
+	if old := known.Base; old != nil && old.Rollout == base.Rollout && old.Offset == base.Offset && old.SHA256 != "" {
+		return old, nil
+	}
+	pin := Pin{Rollout: base.Rollout, Offset: base.Offset}
+	file, err := p.find(ctx, base.Rollout)
+	var f store.File
+	if err == nil {
+		f, err = p.Home.Open(ctx, file)
+	}
+	if err == nil {
+		pin, err = pinOf(ctx, f, base)
+		err = errors.Join(err, f.Close())
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrLineage) || errors.Is(err, store.ErrCorrupt) {
+		err = nil // there is nothing to pin it to
+	}
+	return &pin, err
+}
+
+// note keeps what there is to tell of c, which is in the mirror now.
+func (p *pusher) note(ctx context.Context, c *candidate, src *source, out Outcome, pin *Pin) error {
+	n := c.name()
+	name := p.names[n.Session.String()]
+	i, now := src.f.Info(), p.Now()
+	state := fileState{Name: name.Name, Beside: c.second, Base: pin}
+	if out.Key != c.key() {
+		state.Key = out.Key
+	}
+	// What changed a moment ago may change again and look the same.
+	if now.Sub(i.ModTime) >= settle && now.Sub(i.ChangeTime) >= settle &&
+		(src.limit == 0 || src.limit == i.Size) && p.at(ctx, c.path) == i.Version {
+		state.Version = i.Version
+	}
+	fact := Fact{
+		Rollout: n.String(), Path: c.path, Archived: strings.HasPrefix(c.path, archivedDir+"/"),
+		ModTime: i.ModTime.UTC(), Size: src.version.Size, SHA256: src.version.hash(), Base: pin,
+		Name: name.Name, NameTime: name.UpdatedAt,
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if o, ok, err := p.objectLocked(c.key()); err != nil {
+		return err
+	} else if ok && o.SHA256 == fact.SHA256 {
+		fact.Object = o.Version
+	}
+	if !c.second {
+		if err := set(p.due, untold, fact.Rollout, fact); err != nil {
+			return err
+		}
+	}
+	p.dues++
+	return set(p.due, files, c.path, state)
 }
 
 func (p *pusher) count(out Outcome) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.report.Actions[out.Action]++
 	switch out.Action {
 	case Uploaded, Extended, Rewritten, Diverged:
@@ -210,424 +540,103 @@ func (p *pusher) count(out Outcome) {
 	}
 }
 
-// candidate is a file that may have something new.
-type candidate struct {
-	found
-	key    string
-	oldest time.Time // of all files with this key
-	rank   int       // 0 for one that was the first of them before, else 1
-	second bool      // another file with this key was dealt with before
-}
+// What a pass that is killed leaves to be looked at again by the next, and how
+// long the other homes wait for the facts of one that takes hours.
+const (
+	maxDues   = 500
+	saveAfter = 5 * time.Second
+	tellAfter = 10 * time.Minute
+)
 
-// changed walks the home and returns the files that are not as they were, and
-// reports those that have vanished. Where two files have one name and one of them
-// changed, it returns both: which one is the longer may have changed.
-func (p *pusher) changed(ctx context.Context) ([]candidate, error) {
-	var (
-		todo    []candidate
-		clean   []candidate
-		isDirty = map[string]bool{} // by key
-		seen    = map[string]bool{} // by path
-		byName  = map[string]bool{}
-	)
-	for r, err := range rollouts(ctx, p.Home, sessionsDir, archivedDir) {
-		if err != nil {
-			return nil, err
-		}
-		p.report.Rollouts++
-		seen[r.Path], byName[path.Base(r.Path)] = true, true
-		c := candidate{found: r, key: Key(r.Name, r.Path), oldest: r.Info.ModTime}
-		known, ok, err := get[fileState](p.State, files, r.Path)
-		if err != nil {
-			return nil, err
-		}
-		if !ok || known.Beside {
-			c.rank = 1
-		}
-		if ok && known.Version == r.Info.Version && known.Name == p.names[r.Name.Session.String()].Name {
-			clean = append(clean, c)
-			continue
-		}
-		isDirty[c.key] = true
-		todo = append(todo, c)
-	}
-	if err := p.vanished(seen, byName); err != nil {
-		return nil, err
-	}
-	for _, c := range clean {
-		if isDirty[c.key] {
-			todo = append(todo, c)
-		} else {
-			p.report.Actions[Unchanged]++
-		}
-	}
-	oldest := map[string]time.Time{}
-	for _, c := range todo {
-		if t, ok := oldest[c.key]; !ok || c.oldest.Before(t) {
-			oldest[c.key] = c.oldest
-		}
-	}
-	for i := range todo {
-		todo[i].oldest = oldest[todo[i].key]
-	}
-	return todo, nil
-}
-
-func (p *pusher) vanished(seen, byName map[string]bool) error {
-	var gone []string
-	known := 0
-	if err := p.State.each(files, func(file string) {
-		known++
-		if !seen[file] {
-			gone = append(gone, file)
-		}
-	}); err != nil {
-		return err
-	}
-	if known > 0 && len(seen) == 0 {
-		return ErrVanished
-	}
-	for _, file := range gone {
-		if !byName[path.Base(file)] { // else it was moved
-			p.report.Vanished = append(p.report.Vanished, file)
-		}
-	}
-	return p.State.forgetFiles(gone)
-}
-
-// settle is how long after its last change a file may still be changed without
-// its times showing it, on the coarsest file system (FAT: 2 s).
-const settle = 2 * time.Second
-
-func (p *pusher) one(ctx context.Context, c candidate) Outcome {
-	out := Outcome{Path: c.Path, Key: c.key, Size: max(c.Info.Size, 0)}
-	f, err := p.Home.Open(ctx, c.Path)
-	if err != nil {
-		return out.failed(err)
-	}
-	defer f.Close()
-	src := &source{f: f, current: func() bool { return p.at(ctx, c.Path) == f.Info().Version }}
-	if err := p.place(ctx, src, slot{key: c.key, second: c.second}, &out); err != nil {
-		if errors.Is(err, errSourceChanged) {
-			out.Action = Waiting
-			return out
-		}
-		return out.failed(err)
-	}
-	out.Size = src.version.Size
-	if err := p.note(ctx, c, src); err != nil {
-		return out.failed(err)
-	}
-	return out
-}
-
-func (o Outcome) failed(err error) Outcome {
-	o.Action, o.Err = Failed, err
-	return o
-}
-
-// idle reports whether c has been left alone long enough. A time in the future
-// says nothing, so then it is enough that nothing changed since the last push.
-func (p *pusher) idle(c candidate) (bool, error) {
-	now := p.Now()
-	if !c.Info.ModTime.After(now) {
-		return now.Sub(c.Info.ModTime) >= p.Idle, nil
-	}
-	known, _, err := get[fileState](p.State, files, c.Path)
-	if err != nil || p.Idle == 0 || known.Waiting == c.Info.Version {
-		return err == nil, err
-	}
-	known.Waiting = c.Info.Version
-	return false, put(p.State, files, map[string]fileState{c.Path: known})
-}
-
-// at returns the version of the file at path, "" if there is none.
-func (p *pusher) at(ctx context.Context, path string) string {
-	f, err := p.Home.Open(ctx, path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	return f.Info().Version
-}
-
-// note keeps what there is to tell of c, which is in the mirror now.
-func (p *pusher) note(ctx context.Context, c candidate, src *source) error {
-	if month := monthOf(c.Name); month != p.month || len(p.facts) >= maxUntold {
-		if err := p.tell(ctx); err != nil {
-			return err
-		}
-		p.month = month
-	}
-	name := p.names[c.Name.Session.String()]
-	state := fileState{Name: name.Name, Beside: c.second}
-	// What changed a moment ago may change again and look the same.
-	i, now := src.f.Info(), p.Now()
-	if now.Sub(i.ModTime) >= settle && now.Sub(i.ChangeTime) >= settle && src.current() {
-		state.Version = i.Version
-	}
-	p.states[c.Path] = state
-	if !c.second {
-		p.facts = append(p.facts, Fact{
-			Rollout: c.Name.String(), Path: c.Path, Archived: strings.HasPrefix(c.Path, archivedDir+"/"),
-			ModTime: i.ModTime.UTC(), Size: src.version.Size, SHA256: src.version.hash(),
-			Name: name.Name, NameTime: name.UpdatedAt,
-		})
+// tellSome saves or tells what is due, if it is much or some time has passed.
+func (p *pusher) tellSome(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.DryRun:
+		return nil
+	case time.Since(p.told) >= tellAfter:
+		return p.tellLocked(ctx)
+	case p.dues >= maxDues || time.Since(p.saved) >= saveAfter:
+		return p.saveLocked()
 	}
 	return nil
 }
 
-// maxUntold bounds how many rollouts a push that is killed leaves to be looked at
-// again by the next.
-const maxUntold = 500
-
-// tell writes the facts that are due, and then the state that relies on them.
+// tell saves what is due, and writes the facts that are untold.
 func (p *pusher) tell(ctx context.Context) error {
-	if len(p.states) == 0 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tellLocked(ctx)
+}
+
+// save writes to the state what is due.
+func (p *pusher) save() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.saveLocked()
+}
+
+func (p *pusher) saveLocked() error {
+	if p.DryRun || len(p.due) == 0 {
 		return nil
 	}
-	if err := writeFacts(ctx, p.Mirror, p.Origin, p.month, p.facts); err != nil {
-		return fmt.Errorf("facts of %s: %w", p.month, err)
-	}
-	err := put(p.State, files, p.states)
-	p.facts, p.states = nil, map[string]fileState{}
+	err := p.State.write(p.due)
+	p.due, p.dues, p.saved = change{}, 0, time.Now()
 	return err
 }
 
-// slot is a place in the mirror that holds one version after the other.
-type slot struct {
-	key    string
-	second bool // for a file that is not the one that this home's versions are of
-	own    bool // only this home writes there
+var errFound = errors.New("found")
+
+// someUntold reports whether there are facts that are not in the mirror yet, as
+// after a push that was killed.
+func (p *pusher) someUntold() (bool, error) {
+	err := p.State.each(untold, func(string, []byte) error { return errFound })
+	if errors.Is(err, errFound) {
+		return true, nil
+	}
+	return false, err
 }
 
-// errSourceChanged means that a file is not what it was when it was opened.
-var errSourceChanged = errors.New("changed while it was read")
-
-// place brings the bytes of src into s, or beside it, by the rules of the package.
-func (p *pusher) place(ctx context.Context, src *source, s slot, out *Outcome) error {
-	// Others push to the same mirror. Each failed condition means that one of
-	// them got something done, so this ends.
-	const attempts = 5
-	base, known, err := get[objectState](p.State, objects, s.key)
-	if err != nil {
+func (p *pusher) tellLocked(ctx context.Context) error {
+	if err := p.saveLocked(); err != nil {
 		return err
 	}
-	cur := &base
-	if !known {
-		if cur, err = p.look(ctx, s.key, out); err != nil {
-			return err
+	p.told = time.Now()
+	var month string
+	var facts []Fact
+	tell := func() error {
+		if len(facts) == 0 {
+			return nil
 		}
+		if err := p.ledger.tell(ctx, month, facts); err != nil {
+			return fmt.Errorf("facts of %s: %w", month, err)
+		}
+		for _, f := range facts {
+			p.due.remove(untold, f.Rollout)
+		}
+		facts = facts[:0]
+		return nil
 	}
-	for range attempts {
-		err = p.try(ctx, src, s, cur, known, base, out)
-		if !errors.Is(err, store.ErrChanged) {
-			return err
+	// By name, and so by month.
+	err := p.State.each(untold, func(rollout string, value []byte) error {
+		var f Fact
+		n, err := codec.ParseName(rollout)
+		if err != nil || json.Unmarshal(value, &f) != nil {
+			p.due.remove(untold, rollout) // nobody can make anything of it
+			return nil
 		}
-		if !src.current() {
-			return errSourceChanged
+		if m := monthOf(n); m != month {
+			if err := tell(); err != nil {
+				return err
+			}
+			month = m
 		}
-		var e error
-		if cur, e = p.look(ctx, s.key, out); e != nil {
-			return e
-		}
-	}
-	return err
-}
-
-// look returns what the slot named key holds, nil if nothing. Bytes that are no
-// version, which a foreign tool put there or a disk damaged, are kept in the
-// history and appear as an object without a hash.
-func (p *pusher) look(ctx context.Context, key string, out *Outcome) (*objectState, error) {
-	f, err := p.Mirror.Open(ctx, key)
+		facts = append(facts, f)
+		return nil
+	})
 	if err == nil {
-		defer f.Close()
-		i := f.Info()
-		if sum := i.Meta[store.MetaSHA256]; sum != "" && i.Size >= 0 {
-			return &objectState{Version: i.Version, Size: i.Size, SHA256: sum}, nil
-		}
+		err = tell()
 	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
-	case err != nil && !errors.Is(err, store.ErrCorrupt):
-		return nil, err
-	}
-	return p.rescue(ctx, key, out)
-}
-
-func (p *pusher) rescue(ctx context.Context, key string, out *Outcome) (*objectState, error) {
-	f, err := p.Mirror.Open(ctx, strings.TrimSuffix(key, logSuffix)+sealedSuffix)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	raw := &source{f: f}
-	if err := raw.read(ctx, 0); err != nil {
-		return nil, err
-	}
-	to := foreignKey(key, raw.version.hash())
-	if err := p.copy(ctx, raw, to); err != nil {
-		return nil, err
-	}
-	out.Foreign = to
-	return &objectState{Version: f.Info().Version, Size: -1}, nil
-}
-
-// copy puts the bytes of src under a name that says their hash.
-func (p *pusher) copy(ctx context.Context, src *source, to string) error {
-	_, err := p.Mirror.Put(ctx, to, src.body(ctx), store.Cond{IfAbsent: true})
-	if !errors.Is(err, store.ErrChanged) {
-		return err
-	}
-	// Either it is there already, or src changed: then nothing is there.
-	f, e := p.Mirror.Open(ctx, to)
-	if e != nil {
-		return err
-	}
-	return f.Close()
-}
-
-// try is one attempt at place. cur is what s holds, as far as known: if it is
-// base, from the state, then its last word is not spoken.
-func (p *pusher) try(ctx context.Context, src *source, s slot, cur *objectState, known bool, base objectState, out *Outcome) error {
-	if cur == nil {
-		if err := src.read(ctx, 0); err != nil {
-			return err
-		}
-		return p.put(ctx, src, s, store.Cond{IfAbsent: true}, Uploaded, out)
-	}
-	ifCur := store.Cond{IfVersion: cur.Version}
-	if err := src.read(ctx, max(cur.Size, 0)); err != nil {
-		return err
-	}
-	switch {
-	case cur.Size < 0:
-		return p.put(ctx, src, s, ifCur, Uploaded, out)
-	case src.version.Size == cur.Size && src.version.hash() == cur.SHA256:
-		out.Action, out.Key = Equal, s.key
-		return p.remember(s.key, *cur)
-	case src.version.Size > cur.Size && src.prefix == cur.SHA256:
-		return p.put(ctx, src, s, ifCur, Extended, out)
-	case known && *cur == base:
-		// Somebody may have got further meanwhile: look before going back.
-		fresh, err := p.look(ctx, s.key, out)
-		if err != nil {
-			return err
-		}
-		if fresh == nil || *fresh != base {
-			return p.try(ctx, src, s, fresh, false, base, out)
-		}
-	}
-
-	f, err := p.Mirror.Open(ctx, s.key)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if f.Info().Version != cur.Version {
-		return store.ErrChanged
-	}
-	remote := &source{f: f}
-	if err := remote.read(ctx, src.version.Size); err != nil {
-		return err
-	}
-	if remote.version.hash() != cur.SHA256 {
-		return fmt.Errorf("%s: %w: it does not decode to the bytes it says it has", s.key, store.ErrCorrupt)
-	}
-	if cur.Size > src.version.Size && remote.prefix == src.version.hash() {
-		out.Action, out.Key = Ahead, s.key
-		return nil
-	}
-	if s.own || !s.second && cur.SHA256 == base.SHA256 {
-		if err := p.copy(ctx, remote, historyKey(s.key, cur.SHA256)); err != nil {
-			return err
-		}
-		return p.put(ctx, src, s, ifCur, Rewritten, out)
-	}
-	old, err := p.Mirror.Open(ctx, historyKey(s.key, src.version.hash()))
-	if err == nil {
-		out.Action, out.Key = Superseded, historyKey(s.key, src.version.hash())
-		return old.Close()
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	err = p.place(ctx, src, slot{key: divergedKey(s.key, p.Origin), own: true}, out)
-	if err == nil && (out.Action == Uploaded || out.Action == Extended || out.Action == Rewritten) {
-		out.Action = Diverged
-	}
-	return err
-}
-
-// put writes src into s and remembers it.
-func (p *pusher) put(ctx context.Context, src *source, s slot, c store.Cond, a Action, out *Outcome) error {
-	v, err := p.Mirror.Put(ctx, s.key, src.body(ctx), c)
-	if err != nil {
-		return err
-	}
-	out.Action, out.Key = a, s.key
-	return p.remember(s.key, objectState{Version: v, Size: src.version.Size, SHA256: src.version.hash()})
-}
-
-// remember keeps what the object at key is, which is what this home has.
-func (p *pusher) remember(key string, o objectState) error {
-	return put(p.State, objects, map[string]objectState{key: o})
-}
-
-// source is an open log and what is known of its plain bytes.
-type source struct {
-	f       store.File
-	current func() bool // whether the file is still what is at its path; only of a home's
-	version version     // after read
-	prefix  string      // hash of the first prefixAt bytes, "" if there are fewer
-	at      int64
-	done    bool
-}
-
-// read hashes all bytes, and the first at of them.
-func (s *source) read(ctx context.Context, at int64) error {
-	if s.done && s.at == at {
-		return nil
-	}
-	r, err := s.f.Range(ctx, 0, -1)
-	if err != nil {
-		return err
-	}
-	h := &prefixHash{Hash: sha256.New(), at: at}
-	if err := copyAll(h, r); err != nil {
-		return err
-	}
-	if h.n == at {
-		h.prefix = h.Sum(nil)
-	}
-	s.version = version{h.n, [32]byte(h.Sum(nil))}
-	s.prefix, s.at, s.done = "", at, true
-	if h.prefix != nil {
-		s.prefix = fmt.Sprintf("%x", h.prefix)
-	}
-	return nil
-}
-
-func (s *source) body(ctx context.Context) store.Body {
-	return store.FileBody(ctx, s.f, s.version.Size, s.version.SHA256)
-}
-
-// prefixHash is a hash that also keeps its value after the first at bytes.
-type prefixHash struct {
-	hash.Hash
-	n, at  int64
-	prefix []byte
-}
-
-func (h *prefixHash) Write(p []byte) (int, error) {
-	if left := h.at - h.n; left >= 0 && left < int64(len(p)) {
-		h.Hash.Write(p[:left])
-		h.prefix = h.Sum(nil)
-		h.Hash.Write(p[left:])
-	} else {
-		h.Hash.Write(p)
-	}
-	h.n += int64(len(p))
-	return len(p), nil
+	return errors.Join(err, p.saveLocked())
 }

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,8 +32,10 @@ type kv interface {
 	// get returns nil for what is not there.
 	get(b bucket, key string) ([]byte, error)
 	// write puts all values, and deletes those that are nil, or does nothing.
-	write(b bucket, values map[string][]byte) error
-	each(b bucket, visit func(key string)) error
+	write(c change) error
+	// each visits all values in the order of their keys, until visit returns an
+	// error. They are valid during the visit, in which nothing may be written.
+	each(b bucket, visit func(key string, value []byte) error) error
 	Close() error
 }
 
@@ -40,21 +44,40 @@ type bucket string
 const (
 	files   bucket = "files"   // path in the home → fileState
 	objects bucket = "objects" // name in the mirror → objectState
+	untold  bucket = "untold"  // name of a rollout → Fact that is not in the mirror yet
+	passes  bucket = "passes"  // what a pass leaves for the next, by the names below
 )
+
+var buckets = []bucket{files, objects, untold, passes}
+
+// reconciled is the time at which the state was last held against a listing.
+const reconciled = "reconciled"
 
 // fileState is a file of the home when it was last dealt with.
 type fileState struct {
 	Version string `json:"version,omitempty"` // Info.Version; "" if the file may have changed unnoticed
 	Name    string `json:"name,omitempty"`    // the session's name among the facts
+	Key     string `json:"key,omitempty"`     // of the object that has its bytes; "" if it is the current version
 	Beside  bool   `json:"beside,omitempty"`  // another file of its name has the current version
 	Waiting string `json:"waiting,omitempty"` // Info.Version of one with a time in the future
+	Base    *Pin   `json:"base,omitempty"`    // what it begins with
 }
 
-// objectState is an object when this home last saw it equal to its own bytes.
+// objectState is what this home knows of an object that has bytes of its own.
 type objectState struct {
+	object
+	// Base is the plain hash that the object and this home's file last had both:
+	// of a current version, what a rewrite may replace. "" if they never had.
+	Base string `json:"base,omitempty"`
+	// Pushed is when this home wrote it; zero if another did.
+	Pushed time.Time `json:"pushed,omitzero"`
+}
+
+// object is a version in the mirror as it was last seen.
+type object struct {
 	Version string `json:"version"` // Info.Version
-	Size    int64  `json:"size"`    // plain
-	SHA256  string `json:"sha256"`  // plain; of a current version: the base
+	Size    int64  `json:"size"`    // plain; -1 if it is no version
+	SHA256  string `json:"sha256"`  // plain
 }
 
 // NewState returns an empty state in memory, for tests and for those who push a
@@ -92,29 +115,30 @@ func get[T any](s *State, b bucket, key string) (v T, ok bool, err error) {
 	return v, json.Unmarshal(p, &v) == nil, nil
 }
 
-// put stores values, all of them or none.
-func put[T any](s *State, b bucket, values map[string]T) error {
-	encoded := make(map[string][]byte, len(values))
-	for key, v := range values {
-		p, err := json.Marshal(v)
-		if err != nil {
-			return err
-		}
-		encoded[key] = p
+// A change is what is to be written to a state, all of it or nothing.
+type change map[bucket]map[string][]byte
+
+// set puts a value into c.
+func set[T any](c change, b bucket, key string, v T) error {
+	p, err := json.Marshal(v)
+	if err != nil {
+		return err
 	}
-	return s.write(b, encoded)
+	if c[b] == nil {
+		c[b] = map[string][]byte{}
+	}
+	c[b][key] = p
+	return nil
 }
 
-// forgetFiles drops files that are no longer at those paths.
-func (s *State) forgetFiles(paths []string) error {
-	if len(paths) == 0 {
-		return nil
+// remove makes c remove what is there.
+func (c change) remove(b bucket, keys ...string) {
+	for _, key := range keys {
+		if c[b] == nil {
+			c[b] = map[string][]byte{}
+		}
+		c[b][key] = nil
 	}
-	gone := make(map[string][]byte, len(paths))
-	for _, p := range paths {
-		gone[p] = nil
-	}
-	return s.write(files, gone)
 }
 
 // database is a kv in a file.
@@ -126,7 +150,7 @@ func openDB(file string) (*database, error) {
 		return nil, err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, b := range []bucket{files, objects} {
+		for _, b := range buckets {
 			if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
 				return err
 			}
@@ -147,30 +171,30 @@ func (d *database) get(b bucket, key string) (v []byte, err error) {
 	return v, err
 }
 
-func (d *database) write(b bucket, values map[string][]byte) error {
+func (d *database) write(c change) error {
 	return d.db.Update(func(tx *bolt.Tx) error {
-		bkt := tx.Bucket([]byte(b))
-		for key, v := range values {
-			var err error
-			if v == nil {
-				err = bkt.Delete([]byte(key))
-			} else {
-				err = bkt.Put([]byte(key), v)
-			}
-			if err != nil {
-				return err
+		for b, values := range c {
+			bkt := tx.Bucket([]byte(b))
+			// In order, which bolt writes several times as fast.
+			for _, key := range slices.Sorted(maps.Keys(values)) {
+				var err error
+				if v := values[key]; v == nil {
+					err = bkt.Delete([]byte(key))
+				} else {
+					err = bkt.Put([]byte(key), v)
+				}
+				if err != nil {
+					return err
+				}
 			}
 		}
 		return nil
 	})
 }
 
-func (d *database) each(b bucket, visit func(key string)) error {
+func (d *database) each(b bucket, visit func(key string, value []byte) error) error {
 	return d.db.View(func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte(b)).ForEach(func(k, _ []byte) error {
-			visit(string(k))
-			return nil
-		})
+		return tx.Bucket([]byte(b)).ForEach(func(k, v []byte) error { return visit(string(k), v) })
 	})
 }
 
@@ -188,27 +212,32 @@ func (m *memory) get(b bucket, key string) ([]byte, error) {
 	return m.values[b][key], nil
 }
 
-func (m *memory) write(b bucket, values map[string][]byte) error {
+func (m *memory) write(c change) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.values[b] == nil {
-		m.values[b] = map[string][]byte{}
-	}
-	for key, v := range values {
-		if v == nil {
-			delete(m.values[b], key)
-		} else {
-			m.values[b][key] = v
+	for b, values := range c {
+		if m.values[b] == nil {
+			m.values[b] = map[string][]byte{}
+		}
+		for key, v := range values {
+			if v == nil {
+				delete(m.values[b], key)
+			} else {
+				m.values[b][key] = v
+			}
 		}
 	}
 	return nil
 }
 
-func (m *memory) each(b bucket, visit func(key string)) error {
+func (m *memory) each(b bucket, visit func(key string, value []byte) error) error {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	for key := range m.values[b] {
-		visit(key)
+	values := maps.Clone(m.values[b])
+	m.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if err := visit(key, values[key]); err != nil {
+			return err
+		}
 	}
 	return nil
 }

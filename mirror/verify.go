@@ -66,7 +66,7 @@ func (v *verifier) run(ctx context.Context) error {
 	if err := Check(ctx, v.Mirror); err != nil {
 		return err
 	}
-	for e, err := range walk(ctx, v.Mirror, sessionsDir, archivedDir, divergedDir, historyDir, originsDir) {
+	for e, err := range walk(ctx, v.Mirror, store.ListOptions{Unordered: true}, sessionsDir, archivedDir, divergedDir, historyDir, originsDir) {
 		if err != nil {
 			return err
 		}

@@ -43,6 +43,8 @@ type fake struct {
 	mute bool
 	// written is called with what each upload asked for.
 	written func(*driver.WriterOptions)
+	// sent is called with how much of an upload has come, and its error ends it.
+	sent func(n int) error
 }
 
 type fakeObject struct {
@@ -252,6 +254,7 @@ type fakeWriter struct {
 	contentType string
 	o           *driver.WriterOptions
 	cond        *fakeCond
+	err         error // that of sent
 }
 
 func (f *fake) NewTypedWriter(ctx context.Context, key, contentType string, o *driver.WriterOptions) (driver.Writer, error) {
@@ -277,9 +280,22 @@ func asCond(c *fakeCond) func(any) bool {
 	}
 }
 
+func (w *fakeWriter) Write(p []byte) (int, error) {
+	if w.f.sent != nil && w.err == nil {
+		w.err = w.f.sent(w.Len() + len(p))
+	}
+	if w.err != nil {
+		return 0, w.err
+	}
+	return w.Buffer.Write(p)
+}
+
 // Close publishes unless the context has ended: gocloud asks for no more, and
 // calls it also when the reader of an Upload has failed.
 func (w *fakeWriter) Close() error {
+	if w.err != nil {
+		return w.err
+	}
 	if err := w.f.call(w.ctx, "put", w.key); err != nil {
 		return err
 	}

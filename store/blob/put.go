@@ -167,7 +167,7 @@ func (s *Store) upload(ctx context.Context, u upload) (string, error) {
 	)
 	go func() {
 		defer close(filled)
-		fillErr = u.fill(pw)
+		fillErr = u.fill(s.limited(ctx, uploading, pw))
 		if fillErr == nil && s.service.SingleWriter {
 			unlock, fillErr = s.hold(ctx, key, u.cond)
 		}
@@ -180,6 +180,7 @@ func (s *Store) upload(ctx context.Context, u upload) (string, error) {
 	}()
 	err := s.bucket.Upload(uploading, key, pr, o)
 	pr.CloseWithError(errStopped)
+	cancel() // who waits for the rate
 	<-filled
 	if fillErr == nil {
 		defer unlock()

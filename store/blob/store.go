@@ -92,6 +92,7 @@ import (
 
 	gcblob "gocloud.dev/blob"
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 
 	"github.com/rollout-sync/rollout/store"
 )
@@ -108,6 +109,15 @@ type Options struct {
 	// SpoolDir is where a Log from Create gathers its sealed bytes until Seal; ""
 	// is os.TempDir().
 	SpoolDir string
+	// UploadRate bounds how many stored bytes a second the uploads of the Store send
+	// together; 0 or less is no limit. In any span of time they take at most
+	// UploadRate times its length, and 64 KiB, from what is to be stored. Of an
+	// object of several parts the driver gathers one, of 8 MiB as a rule, before it
+	// sends it as fast as the network goes, so a meter on the wire sees the rate as a
+	// mean over parts. Not counted is what the service's client sends again, and all
+	// else that is not the content of an object. Waiting ends with the context: at
+	// once where its deadline comes before the turn.
+	UploadRate int64
 }
 
 // Store is a store.Source, Sink, Putter and Remover over a bucket. It is safe for
@@ -117,6 +127,7 @@ type Store struct {
 	service  Service
 	spoolDir string
 	buffers  *semaphore.Weighted // bytes that uploads may buffer
+	rate     *rate.Limiter       // bytes that uploads may send; nil: any
 	locks    keyLocks            // of a SingleWriter
 	closed   atomic.Bool
 }
@@ -134,12 +145,16 @@ func New(bucket *gcblob.Bucket, o *Options) *Store {
 	if o == nil {
 		o = &Options{}
 	}
-	return &Store{
+	s := &Store{
 		bucket:   bucket,
 		service:  o.Service,
 		spoolDir: o.SpoolDir,
 		buffers:  semaphore.NewWeighted(maxBuffers),
 	}
+	if o.UploadRate > 0 {
+		s.rate = rate.NewLimiter(rate.Limit(o.UploadRate), rateBurst)
+	}
+	return s
 }
 
 // Close releases the bucket. Logs and Files must be closed before; every later

@@ -9,23 +9,19 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"slices"
-	"testing"
 	"time"
 
 	"github.com/rollout-sync/rollout/store"
 )
 
-// ctx is for the calls of a case that are not about contexts.
-var ctx = context.Background()
-
-func must(t testing.TB, err error) {
+func must(t T, err error) {
 	t.Helper()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 }
 
-func wantErr(t testing.TB, what string, err, want error) {
+func wantErr(t T, what string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Errorf("%s: got %v, want %v", what, err, want)
@@ -46,20 +42,20 @@ func (h Harness) on(s Store) Harness {
 	return h
 }
 
-func create(t testing.TB, h Harness, name string) store.Log {
+func create(t T, h Harness, name string) store.Log {
 	t.Helper()
-	l, err := h.Store.Create(ctx, name)
+	l, err := h.Store.Create(t.Context(), name)
 	must(t, err)
 	return l
 }
 
-func appendTo(t testing.TB, l store.Log, s string) {
+func appendTo(t T, l store.Log, s string) {
 	t.Helper()
 	must(t, l.Append([]byte(s)))
 }
 
 // write makes a sealed log in appends of different sizes.
-func write(t testing.TB, h Harness, name string, content []byte) {
+func write(t T, h Harness, name string, content []byte) {
 	t.Helper()
 	l := create(t, h, name)
 	for n := 1; len(content) > 0; n = n*3 + 1 {
@@ -67,7 +63,7 @@ func write(t testing.TB, h Harness, name string, content []byte) {
 		must(t, l.Append(content[:n]))
 		content = content[n:]
 	}
-	must(t, l.Seal(ctx))
+	must(t, l.Seal(t.Context()))
 	must(t, l.Close())
 }
 
@@ -75,29 +71,29 @@ func write(t testing.TB, h Harness, name string, content []byte) {
 func body(content string) store.Body { return store.BytesBody([]byte(content), time.Time{}) }
 
 // put puts content where there is nothing, and returns its version.
-func put(t testing.TB, h Harness, name, content string) string {
+func put(t T, h Harness, name, content string) string {
 	t.Helper()
 	p, _ := store.As[store.Putter](h.Store)
-	version, err := p.Put(ctx, name, body(content), store.Cond{IfAbsent: true})
+	version, err := p.Put(t.Context(), name, body(content), store.Cond{IfAbsent: true})
 	must(t, err)
 	return version
 }
 
-func open(t testing.TB, h Harness, name string) store.File {
+func open(t T, h Harness, name string) store.File {
 	t.Helper()
-	f, err := h.Store.Open(ctx, name)
+	f, err := h.Store.Open(t.Context(), name)
 	must(t, err)
 	t.Cleanup(func() { f.Close() })
 	return f
 }
 
-func info(t testing.TB, h Harness, name string) store.Info {
+func info(t T, h Harness, name string) store.Info {
 	t.Helper()
 	return open(t, h, name).Info()
 }
 
 // read reads a range of an open log.
-func read(f store.File, off, n int64) ([]byte, error) {
+func read(ctx context.Context, f store.File, off, n int64) ([]byte, error) {
 	r, err := f.Range(ctx, off, n)
 	if err != nil {
 		return nil, err
@@ -106,24 +102,24 @@ func read(f store.File, off, n int64) ([]byte, error) {
 	return got, errors.Join(err, r.Close())
 }
 
-func wantBytes(t testing.TB, h Harness, name string, want []byte) {
+func wantBytes(t T, h Harness, name string, want []byte) {
 	t.Helper()
-	got, err := read(open(t, h, name), 0, -1)
+	got, err := read(t.Context(), open(t, h, name), 0, -1)
 	must(t, err)
 	wantEqual(t, name, got, want)
 }
 
 // wantEqual compares what may be long.
-func wantEqual(t testing.TB, what string, got, want []byte) {
+func wantEqual(t T, what string, got, want []byte) {
 	t.Helper()
 	if !bytes.Equal(got, want) {
 		t.Errorf("%s: got %d bytes %.40q, want %d %.40q, or they differ later", what, len(got), got, len(want), want)
 	}
 }
 
-func wantMissing(t testing.TB, h Harness, name string) {
+func wantMissing(t T, h Harness, name string) {
 	t.Helper()
-	f, err := h.Store.Open(ctx, name)
+	f, err := h.Store.Open(t.Context(), name)
 	if err == nil {
 		f.Close()
 	}
@@ -131,10 +127,10 @@ func wantMissing(t testing.TB, h Harness, name string) {
 }
 
 // names lists a directory; a name that ends in "/" is a directory's.
-func names(t testing.TB, h Harness, dir string, o store.ListOptions) []string {
+func names(t T, h Harness, dir string, o store.ListOptions) []string {
 	t.Helper()
 	var got []string
-	for e, err := range h.Store.List(ctx, dir, o) {
+	for e, err := range h.Store.List(t.Context(), dir, o) {
 		must(t, err)
 		if e.Dir {
 			e.Name += "/"
@@ -144,7 +140,7 @@ func names(t testing.TB, h Harness, dir string, o store.ListOptions) []string {
 	return got
 }
 
-func wantNames(t testing.TB, h Harness, dir string, want ...string) {
+func wantNames(t T, h Harness, dir string, want ...string) {
 	t.Helper()
 	if got := names(t, h, dir, store.ListOptions{}); !slices.Equal(got, want) {
 		t.Errorf("List(%q) = %q, want %q", dir, got, want)

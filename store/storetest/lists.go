@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/rollout-sync/rollout/store"
@@ -18,7 +17,7 @@ import (
 // plant writes logs whose order as names is not that of their paths or keys, and
 // returns what List has to make of them. One directory has the name of a log but
 // for its suffix.
-func plant(t testing.TB, h Harness) (root []string) {
+func plant(t T, h Harness) (root []string) {
 	t.Helper()
 	for _, n := range []string{
 		"a-b.jsonl", "a.jsonl", "a/x.jsonl", "a/y/z.jsonl", "aa.jsonl", "B.jsonl", "b/c.jsonl", "é.jsonl", "a b.jsonl", "c.txt",
@@ -28,13 +27,13 @@ func plant(t testing.TB, h Harness) (root []string) {
 	return []string{"B.jsonl", "a/", "a b.jsonl", "a-b.jsonl", "a.jsonl", "aa.jsonl", "b/", "c.txt", "é.jsonl"}
 }
 
-func testListOrder(t testing.TB, h Harness) {
+func testListOrder(t T, h Harness) {
 	wantNames(t, h, ".")
 	wantNames(t, h, ".", plant(t, h)...)
 	wantNames(t, h, "a", "a/x.jsonl", "a/y/")
 	wantNames(t, h, "a/y", "a/y/z.jsonl")
 	for _, dir := range []string{"none", "a/none", "a.jsonl", "a/y/z.jsonl"} {
-		for e, err := range h.Store.List(ctx, dir, store.ListOptions{}) {
+		for e, err := range h.Store.List(t.Context(), dir, store.ListOptions{}) {
 			if !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("List(%q), which is no directory, yields %q, %v", dir, e.Name, err)
 			}
@@ -42,7 +41,7 @@ func testListOrder(t testing.TB, h Harness) {
 	}
 }
 
-func testListNewestFirst(t testing.TB, h Harness) {
+func testListNewestFirst(t T, h Harness) {
 	all := plant(t, h)
 	for _, desc := range []bool{false, true} {
 		for _, before := range append([]string{"", "0", "zz", "a.jsonll"}, all...) {
@@ -66,7 +65,8 @@ func testListNewestFirst(t testing.TB, h Harness) {
 	}
 }
 
-func testListUnordered(t testing.TB, h Harness) {
+func testListUnordered(t T, h Harness) {
+	ctx := t.Context()
 	plant(t, h)
 	want := map[string]store.Entry{}
 	for e, err := range h.Store.List(ctx, ".", store.ListOptions{}) {
@@ -104,9 +104,9 @@ func testListUnordered(t testing.TB, h Harness) {
 	}
 }
 
-func testListBreak(t testing.TB, h Harness) {
+func testListBreak(t T, h Harness) {
 	all := plant(t, h)
-	seq := h.Store.List(ctx, ".", store.ListOptions{})
+	seq := h.Store.List(t.Context(), ".", store.ListOptions{})
 	for stop := range len(all) + 1 {
 		var got []string
 		for e, err := range seq {
@@ -124,10 +124,10 @@ func testListBreak(t testing.TB, h Harness) {
 	}
 }
 
-func testListCancelled(t testing.TB, h Harness) {
+func testListCancelled(t T, h Harness) {
 	all := plant(t, h)
 	for at := -1; at < len(all); at++ { // the entry at which the context ends; -1: before
-		cancelled, cancel := context.WithCancel(ctx)
+		cancelled, cancel := context.WithCancel(t.Context())
 		if at < 0 {
 			cancel()
 		}
@@ -160,7 +160,8 @@ func testListCancelled(t testing.TB, h Harness) {
 	}
 }
 
-func testListWhileWriting(t testing.TB, h Harness) {
+func testListWhileWriting(t T, h Harness) {
+	ctx := t.Context()
 	p, isPutter := store.As[store.Putter](h.Store)
 	content := lines(3, 200)
 	writeWhole := func(h Harness, name string) error { // whole, in one way or the other
@@ -255,7 +256,7 @@ func testListWhileWriting(t testing.TB, h Harness) {
 			last = e.Name
 			f, err := h.Store.Open(ctx, e.Name)
 			must(t, err)
-			got, err := read(f, 0, -1)
+			got, err := read(t.Context(), f, 0, -1)
 			must(t, errors.Join(err, f.Close()))
 			whole := bytes.Equal(got, content)
 			growing := appendable(h) && (strings.Contains(e.Name, "create") || !isPutter)

@@ -9,34 +9,34 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"testing"
 
 	"github.com/rollout-sync/rollout/store"
 )
 
-func testRoundTrip(t testing.TB, h Harness) {
+func testRoundTrip(t T, h Harness) {
 	want := lines(1, 1000)
 	write(t, h, "a/b/c.jsonl", want)
 	wantBytes(t, h, "a/b/c.jsonl", want)
 }
 
-func testEmptyLog(t testing.TB, h Harness) {
+func testEmptyLog(t T, h Harness) {
 	write(t, h, "empty.jsonl", nil)
 	wantBytes(t, h, "empty.jsonl", nil)
 	wantNames(t, h, ".", "empty.jsonl")
 }
 
-func testLargeLog(t testing.TB, h Harness) {
+func testLargeLog(t T, h Harness) {
 	want := slices.Concat(lines(2, 20_000), noise(3, 6<<20), []byte("\n"), lines(4, 5000))
 	write(t, h, "large.jsonl", want)
 	wantBytes(t, h, "large.jsonl", want)
 	off := len(want) - 2<<20
-	got, err := read(open(t, h, "large.jsonl"), int64(off), 1<<20)
+	got, err := read(t.Context(), open(t, h, "large.jsonl"), int64(off), 1<<20)
 	must(t, err)
 	wantEqual(t, "a range in the middle", got, want[off:off+1<<20])
 }
 
-func testLongLine(t testing.TB, h Harness) {
+func testLongLine(t T, h Harness) {
+	ctx := t.Context()
 	n := h.LongLine
 	if n == 0 {
 		n = 16 << 20
@@ -57,7 +57,7 @@ func testLongLine(t testing.TB, h Harness) {
 	if len(same.want) > 0 {
 		t.Errorf("the line of %d bytes ends %d too early", n, len(same.want))
 	}
-	got, err := read(f, int64(n), -1)
+	got, err := read(t.Context(), f, int64(n), -1)
 	must(t, err)
 	wantEqual(t, "what follows the line", got, []byte("end\n"))
 }
@@ -74,28 +74,28 @@ func (c *comparer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func testKeepsNoBuffer(t testing.TB, h Harness) {
+func testKeepsNoBuffer(t T, h Harness) {
 	l := create(t, h, "a.jsonl")
 	p := []byte("one\n")
 	must(t, l.Append(p))
 	copy(p, "two\n")
 	must(t, l.Append(p))
 	clear(p)
-	must(t, l.Seal(ctx))
+	must(t, l.Seal(t.Context()))
 	must(t, l.Close())
 	wantBytes(t, h, "a.jsonl", []byte("one\ntwo\n"))
 }
 
 // testCallOrder makes every sequence of four calls, each on a log of its own, and
 // compares with a model what each returns and what is to be seen after it.
-func testCallOrder(t testing.TB, h Harness) {
+func testCallOrder(t T, h Harness) {
 	calls := []struct {
 		name string
 		do   func(store.Log) error
 	}{
 		{"Append", func(l store.Log) error { return l.Append([]byte("line\n")) }},
 		{"Sync", store.Log.Sync},
-		{"Seal", func(l store.Log) error { return l.Seal(ctx) }},
+		{"Seal", func(l store.Log) error { return l.Seal(t.Context()) }},
 		{"Close", store.Log.Close},
 	}
 	const length = 4
@@ -144,7 +144,7 @@ func testCallOrder(t testing.TB, h Harness) {
 	}
 }
 
-func testAppendIsVisible(t testing.TB, h Harness) {
+func testAppendIsVisible(t T, h Harness) {
 	l := create(t, h, "a.jsonl")
 	wantBytes(t, h, "a.jsonl", nil)
 	appendTo(t, l, "one\n")
@@ -156,7 +156,7 @@ func testAppendIsVisible(t testing.TB, h Harness) {
 	must(t, l.Close())
 }
 
-func testNothingBeforeSeal(t testing.TB, h Harness) {
+func testNothingBeforeSeal(t T, h Harness) {
 	l := create(t, h, "a.jsonl")
 	appendTo(t, l, "one\n")
 	wantMissing(t, h, "a.jsonl")
@@ -167,7 +167,7 @@ func testNothingBeforeSeal(t testing.TB, h Harness) {
 	}
 }
 
-func testSyncOrUnsupported(t testing.TB, h Harness) {
+func testSyncOrUnsupported(t T, h Harness) {
 	l := create(t, h, "a.jsonl")
 	appendTo(t, l, "one\n")
 	if h.WriteOnce {
@@ -176,12 +176,13 @@ func testSyncOrUnsupported(t testing.TB, h Harness) {
 		must(t, l.Sync())
 	}
 	appendTo(t, l, "two\n")
-	must(t, l.Seal(ctx))
+	must(t, l.Seal(t.Context()))
 	must(t, l.Close())
 	wantBytes(t, h, "a.jsonl", []byte("one\ntwo\n"))
 }
 
-func testSealedStays(t testing.TB, h Harness) {
+func testSealedStays(t T, h Harness) {
+	ctx := t.Context()
 	l := create(t, h, "a.jsonl")
 	appendTo(t, l, "one\n")
 	must(t, l.Seal(ctx))
@@ -216,7 +217,8 @@ func testSealedStays(t testing.TB, h Harness) {
 	}
 }
 
-func testPoisoned(t testing.TB, h Harness) {
+func testPoisoned(t T, h Harness) {
+	ctx := t.Context()
 	failure := errors.New("disk on fire")
 	for op, c := range map[Op]struct {
 		do   func(store.Log) error
@@ -253,10 +255,10 @@ func testPoisoned(t testing.TB, h Harness) {
 	}
 }
 
-func testCreateTaken(t testing.TB, h Harness) {
+func testCreateTaken(t T, h Harness) {
 	write(t, h, "a.jsonl", []byte("old\n"))
 	for _, s := range h.all() {
-		l, err := s.Create(ctx, "a.jsonl")
+		l, err := s.Create(t.Context(), "a.jsonl")
 		if err == nil {
 			l.Close()
 		}
@@ -265,7 +267,8 @@ func testCreateTaken(t testing.TB, h Harness) {
 	wantBytes(t, h, "a.jsonl", []byte("old\n"))
 }
 
-func testCreateTwice(t testing.TB, h Harness) {
+func testCreateTwice(t T, h Harness) {
+	ctx := t.Context()
 	for i, s := range h.all() {
 		name := fmt.Sprintf("%d.jsonl", i)
 		first := create(t, h, name)
@@ -287,7 +290,8 @@ func testCreateTwice(t testing.TB, h Harness) {
 	}
 }
 
-func testOneWriterWins(t testing.TB, h Harness) {
+func testOneWriterWins(t T, h Harness) {
+	ctx := t.Context()
 	const writers = 8
 	var (
 		wg     sync.WaitGroup
@@ -320,7 +324,8 @@ func testOneWriterWins(t testing.TB, h Harness) {
 	wantBytes(t, h, "a.jsonl", lines(uint64(winner), 2000))
 }
 
-func testManyLogs(t testing.TB, h Harness) {
+func testManyLogs(t T, h Harness) {
+	ctx := t.Context()
 	const logs = 16
 	var (
 		wg     sync.WaitGroup
@@ -331,18 +336,18 @@ func testManyLogs(t testing.TB, h Harness) {
 		wg.Go(func() {
 			l, err := stores[i%len(stores)].Create(ctx, name(i))
 			if err != nil {
-				t.Error(err)
+				t.Errorf("%v", err)
 				return
 			}
 			defer l.Close()
 			for line := range bytes.Lines(lines(uint64(i), 100)) {
 				if err := l.Append(line); err != nil {
-					t.Error(err)
+					t.Errorf("%v", err)
 					return
 				}
 			}
 			if err := l.Seal(ctx); err != nil {
-				t.Error(err)
+				t.Errorf("%v", err)
 			}
 		})
 	}
@@ -352,7 +357,8 @@ func testManyLogs(t testing.TB, h Harness) {
 	}
 }
 
-func testAppendBusy(t testing.TB, h Harness) {
+func testAppendBusy(t T, h Harness) {
+	ctx := t.Context()
 	l := create(t, h, "a.jsonl")
 	appendTo(t, l, "one\n")
 	for _, s := range h.all() {
@@ -369,7 +375,8 @@ func testAppendBusy(t testing.TB, h Harness) {
 	}
 }
 
-func testAppendContinues(t testing.TB, h Harness) {
+func testAppendContinues(t T, h Harness) {
+	ctx := t.Context()
 	write(t, h, "a.jsonl", []byte("one\ntorn"))
 	before := info(t, h, "a.jsonl")
 	l, err := h.Store.Append(ctx, "a.jsonl")
@@ -389,12 +396,12 @@ func testAppendContinues(t testing.TB, h Harness) {
 	wantBytes(t, h, "a.jsonl", []byte("one\ntorn\ntwo\n"))
 }
 
-func testAppendMissing(t testing.TB, h Harness) {
+func testAppendMissing(t T, h Harness) {
 	want := fs.ErrNotExist
 	if h.WriteOnce {
 		want = errors.ErrUnsupported
 	}
-	_, err := h.Store.Append(ctx, "a.jsonl")
+	_, err := h.Store.Append(t.Context(), "a.jsonl")
 	wantErr(t, "Append", err, want)
 	wantMissing(t, h, "a.jsonl")
 }

@@ -5,7 +5,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"testing"
 
 	"github.com/rollout-sync/rollout/store"
 )
@@ -20,13 +19,13 @@ var BadNames = []string{
 	strings.Repeat("x", 241), "a/" + strings.Repeat("é", 121), strings.Repeat("x/", 450) + "x",
 }
 
-func testBadNames(t testing.TB, h Harness) {
+func testBadNames(t T, h Harness) {
 	for _, n := range BadNames {
 		for op, call := range methods(h) {
 			if op == "list" && n == "." {
 				continue // the root
 			}
-			wantErr(t, fmt.Sprintf("%s %q", op, n), call(ctx, n), store.ErrInvalidName)
+			wantErr(t, fmt.Sprintf("%s %q", op, n), call(t.Context(), n), store.ErrInvalidName)
 		}
 	}
 	wantNames(t, h, ".")
@@ -46,7 +45,7 @@ var goodNames = func() []string {
 	}
 }()
 
-func testGoodNames(t testing.TB, h Harness) {
+func testGoodNames(t T, h Harness) {
 	for i, name := range goodNames {
 		content := fmt.Sprintf("%d\n", i)
 		if i%2 == 0 && can[store.Putter](h) {
@@ -63,7 +62,7 @@ func testGoodNames(t testing.TB, h Harness) {
 	}
 }
 
-func testNamesByCase(t testing.TB, h Harness) {
+func testNamesByCase(t T, h Harness) {
 	for _, name := range []string{"case.jsonl", "Case.jsonl", "CASE/a.jsonl", "Case/a.jsonl"} {
 		write(t, h, name, []byte(name))
 	}
@@ -82,7 +81,7 @@ const (
 	storedForm = "\x28\xb5\x2f\xfd" + "\x20" + "\x06" + "\x31\x00\x00" + plainForm
 )
 
-func testStoredForm(t testing.TB, h Harness) {
+func testStoredForm(t T, h Harness) {
 	put(t, h, "a.jsonl.zst", storedForm)
 	wantBytes(t, h, "a.jsonl.zst", []byte(storedForm))
 	switch got := names(t, h, ".", store.ListOptions{}); {
@@ -95,13 +94,13 @@ func testStoredForm(t testing.TB, h Harness) {
 	}
 
 	write(t, h, "b.jsonl", lines(1, 10))
-	f, err := h.Store.Open(ctx, "b.jsonl.zst")
+	f, err := h.Store.Open(t.Context(), "b.jsonl.zst")
 	if err != nil {
 		wantMissing(t, h, "b.jsonl.zst") // it is not held compressed
 		return
 	}
 	defer f.Close()
-	got, err := read(f, 0, -1)
+	got, err := read(t.Context(), f, 0, -1)
 	must(t, err)
 	if i := info(t, h, "b.jsonl"); int64(len(got)) != i.Stored || !strings.HasPrefix(string(got), storedForm[:4]) {
 		t.Errorf("b.jsonl.zst has %d bytes %.10q, and b.jsonl says it is held in %d", len(got), got, i.Stored)

@@ -9,16 +9,15 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/rollout-sync/rollout/store"
 )
 
-func testPutConditions(t testing.TB, h Harness) {
+func testPutConditions(t T, h Harness) {
 	p, _ := store.As[store.Putter](h.Store)
 	replace := func(name, content string, c store.Cond) (string, error) {
-		return p.Put(ctx, name, body(content), c)
+		return p.Put(t.Context(), name, body(content), c)
 	}
 	for _, c := range []store.Cond{{}, {IfAbsent: true, IfVersion: "x"}} {
 		if _, err := replace("d/a.jsonl", "x\n", c); err == nil {
@@ -47,7 +46,7 @@ func testPutConditions(t testing.TB, h Harness) {
 
 // testNotPut puts b, which has to fail with want, where there is nothing and in
 // place of a log, and looks for traces.
-func testNotPut(t testing.TB, h Harness, what string, b func() (context.Context, store.Body), want error) {
+func testNotPut(t T, h Harness, what string, b func() (context.Context, store.Body), want error) {
 	t.Helper()
 	p, _ := store.As[store.Putter](h.Store)
 	put(t, h, what+"/old.jsonl", "old\n")
@@ -65,7 +64,7 @@ func testNotPut(t testing.TB, h Harness, what string, b func() (context.Context,
 	}
 }
 
-func testPutChangedBody(t testing.TB, h Harness) {
+func testPutChangedBody(t T, h Harness) {
 	good := lines(5, 10_000)
 	for what, content := range map[string][]byte{
 		"shorter": good[:len(good)-1],
@@ -76,12 +75,12 @@ func testPutChangedBody(t testing.TB, h Harness) {
 		testNotPut(t, h, what, func() (context.Context, store.Body) {
 			b := store.BytesBody(good, time.Time{})
 			b.Open = store.BytesBody(content, time.Time{}).Open
-			return ctx, b
+			return t.Context(), b
 		}, store.ErrChanged)
 	}
 }
 
-func testPutFailingBody(t testing.TB, h Harness) {
+func testPutFailingBody(t T, h Harness) {
 	content := lines(5, 10_000)
 	for _, failure := range []error{errors.New("disk on fire"), fmt.Errorf("line cut: %w", io.ErrUnexpectedEOF)} {
 		for what, at := range map[string]int{"at Open": -1, "midway": len(content) / 2, "at the end": len(content)} {
@@ -98,17 +97,17 @@ func testPutFailingBody(t testing.TB, h Harness) {
 					}
 					return &trap{Reader: bytes.NewReader(content), at: at, spring: func() error { return failure }}, nil
 				}
-				return ctx, b
+				return t.Context(), b
 			}, failure)
 		}
 	}
 }
 
-func testPutCancelled(t testing.TB, h Harness) {
+func testPutCancelled(t T, h Harness) {
 	content := lines(5, 10_000)
 	for what, at := range map[string]int{"at once": 0, "midway": len(content) / 2, "at the end": len(content)} {
 		testNotPut(t, h, what, func() (context.Context, store.Body) {
-			cancelled, cancel := context.WithCancel(ctx)
+			cancelled, cancel := context.WithCancel(t.Context())
 			t.Cleanup(cancel)
 			b := store.BytesBody(content, time.Time{})
 			b.Open = func() (io.ReadCloser, error) {
@@ -138,7 +137,7 @@ func (r *trap) Read(p []byte) (int, error) {
 func (r *trap) WriteTo(io.Writer) (int64, error) { panic("only Read is to be used") }
 func (r *trap) Close() error                     { return nil }
 
-func testPutOneWins(t testing.TB, h Harness) {
+func testPutOneWins(t T, h Harness) {
 	const writers = 8
 	var (
 		wg     sync.WaitGroup
@@ -148,7 +147,7 @@ func testPutOneWins(t testing.TB, h Harness) {
 	for i := range writers {
 		wg.Go(func() {
 			p, _ := store.As[store.Putter](stores[i%len(stores)])
-			_, err := p.Put(ctx, "a.jsonl", store.BytesBody(lines(uint64(i), 100), time.Time{}), store.Cond{IfAbsent: true})
+			_, err := p.Put(t.Context(), "a.jsonl", store.BytesBody(lines(uint64(i), 100), time.Time{}), store.Cond{IfAbsent: true})
 			won[i] = err == nil
 			if err != nil && !errors.Is(err, store.ErrChanged) && !errors.Is(err, store.ErrBusy) {
 				t.Errorf("writer %d: %v", i, err)
@@ -163,7 +162,8 @@ func testPutOneWins(t testing.TB, h Harness) {
 	wantBytes(t, h, "a.jsonl", lines(uint64(winner), 100))
 }
 
-func testPutBody(t testing.TB, h Harness) {
+func testPutBody(t T, h Harness) {
+	ctx := t.Context()
 	p, _ := store.As[store.Putter](h.Store)
 	content := lines(6, 10_000)
 	b := store.BytesBody(content, time.Time{})
@@ -210,17 +210,18 @@ type counted struct {
 
 func (r *counted) Close() error { *r.isOpen--; return nil }
 
-func testPutModTime(t testing.TB, h Harness) {
+func testPutModTime(t T, h Harness) {
 	p, _ := store.As[store.Putter](h.Store)
 	want := time.Date(2025, 3, 4, 5, 6, 7, 123456700, time.UTC)
-	_, err := p.Put(ctx, "a.jsonl", store.BytesBody([]byte("x\n"), want), store.Cond{IfAbsent: true})
+	_, err := p.Put(t.Context(), "a.jsonl", store.BytesBody([]byte("x\n"), want), store.Cond{IfAbsent: true})
 	must(t, err)
 	if got := info(t, h, "a.jsonl").ModTime; !got.Equal(want) {
 		t.Errorf("ModTime = %v, want %v", got, want)
 	}
 }
 
-func testRemoveConditions(t testing.TB, h Harness) {
+func testRemoveConditions(t T, h Harness) {
+	ctx := t.Context()
 	r, _ := store.As[store.Remover](h.Store)
 	wantErr(t, "Remove of nothing", r.Remove(ctx, "a.jsonl", "x"), fs.ErrNotExist)
 	write(t, h, "a.jsonl", []byte("one\n"))
@@ -236,7 +237,8 @@ func testRemoveConditions(t testing.TB, h Harness) {
 	wantNames(t, h, ".", "b.jsonl")
 }
 
-func testLockExcludes(t testing.TB, h Harness) {
+func testLockExcludes(t T, h Harness) {
+	ctx := t.Context()
 	lock := func(s Store, name string) (func() error, error) {
 		k, _ := store.As[store.Locker](s)
 		return k.Lock(ctx, name)

@@ -9,13 +9,12 @@ import (
 	"io/fs"
 	"strconv"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/rollout-sync/rollout/store"
 )
 
-func testOpenMissing(t testing.TB, h Harness) {
+func testOpenMissing(t T, h Harness) {
 	write(t, h, "dir/a.jsonl", nil)
 	wantMissing(t, h, "b.jsonl")
 	wantMissing(t, h, "dir")
@@ -23,7 +22,8 @@ func testOpenMissing(t testing.TB, h Harness) {
 	wantMissing(t, h, "none/a.jsonl")
 }
 
-func testReadAfterWrite(t testing.TB, h Harness) {
+func testReadAfterWrite(t T, h Harness) {
+	ctx := t.Context()
 	now := map[string]string{} // the logs there are, with their bytes
 	check := func(after string) {
 		t.Helper()
@@ -94,7 +94,7 @@ func cut(log []byte, off, n int64) []byte {
 	return log
 }
 
-func testRanges(t testing.TB, h Harness) {
+func testRanges(t T, h Harness) {
 	want := lines(7, 40_000) // several frames of a sealed log
 	write(t, h, "a.jsonl", want)
 	f := open(t, h, "a.jsonl")
@@ -119,13 +119,14 @@ func testRanges(t testing.TB, h Harness) {
 		{-size, 3},
 		{-size - 7, 3},
 	} {
-		got, err := read(f, r.off, r.n)
+		got, err := read(t.Context(), f, r.off, r.n)
 		must(t, err)
 		wantEqual(t, fmt.Sprintf("Range(%d, %d)", r.off, r.n), got, cut(want, r.off, r.n))
 	}
 }
 
-func testRangesAtOnce(t testing.TB, h Harness) {
+func testRangesAtOnce(t T, h Harness) {
+	ctx := t.Context()
 	want := lines(7, 40_000)
 	write(t, h, "a.jsonl", want)
 	f := open(t, h, "a.jsonl")
@@ -142,7 +143,7 @@ func testRangesAtOnce(t testing.TB, h Harness) {
 	for {
 		n, err := io.CopyN(&first, a, 64<<10)
 		if _, err := io.CopyN(&second, b, 50<<10); err != nil && err != io.EOF {
-			t.Fatal(err)
+			t.Fatalf("%v", err)
 		}
 		if f.Info().Size != size {
 			t.Fatalf("Size = %d, want %d", f.Info().Size, size)
@@ -160,7 +161,7 @@ func testRangesAtOnce(t testing.TB, h Harness) {
 	for i := range int64(8) {
 		wg.Go(func() {
 			off, n := size/8*i, size/4
-			got, err := read(f, off, n)
+			got, err := read(t.Context(), f, off, n)
 			if err != nil || !bytes.Equal(got, cut(want, off, n)) || f.Info().Size != size {
 				t.Errorf("Range(%d, %d) beside others: %d bytes, %v", off, n, len(got), err)
 			}
@@ -169,7 +170,8 @@ func testRangesAtOnce(t testing.TB, h Harness) {
 	wg.Wait()
 }
 
-func testFileIsOneVersion(t testing.TB, h Harness) {
+func testFileIsOneVersion(t T, h Harness) {
+	ctx := t.Context()
 	// So long that no store reads all of it ahead, and of one length, so that only
 	// the bytes tell one version from the other.
 	const size = 300_000
@@ -216,7 +218,7 @@ func testFileIsOneVersion(t testing.TB, h Harness) {
 		}
 		check("what had begun to be read", append(begun, rest...), err, old)
 		for _, r := range []struct{ off, n int64 }{{0, -1}, {size - 10, -1}, {-10, -1}, {size, -1}, {100_000, 1000}} {
-			got, err := read(f, r.off, r.n)
+			got, err := read(t.Context(), f, r.off, r.n)
 			check(fmt.Sprintf("Range(%d, %d)", r.off, r.n), got, err, cut(old, r.off, r.n))
 		}
 		if after := f.Info(); after.Size != before.Size || after.Version != before.Version {
@@ -225,17 +227,17 @@ func testFileIsOneVersion(t testing.TB, h Harness) {
 	}
 }
 
-func testFileAfterClose(t testing.TB, h Harness) {
+func testFileAfterClose(t T, h Harness) {
 	write(t, h, "a.jsonl", []byte("one\n"))
-	f, err := h.Store.Open(ctx, "a.jsonl")
+	f, err := h.Store.Open(t.Context(), "a.jsonl")
 	must(t, err)
 	must(t, f.Close())
-	_, err = read(f, 0, -1)
+	_, err = read(t.Context(), f, 0, -1)
 	wantErr(t, "reading", err, fs.ErrClosed)
 	wantErr(t, "a second Close", f.Close(), fs.ErrClosed)
 }
 
-func testInfoIsTrue(t testing.TB, h Harness) {
+func testInfoIsTrue(t T, h Harness) {
 	want := lines(9, 3000)
 	began := time.Now()
 	write(t, h, "a.jsonl", want)
@@ -259,7 +261,7 @@ func testInfoIsTrue(t testing.TB, h Harness) {
 			t.Errorf("%s: %s lines are not the log's", what, n)
 		}
 	}
-	for e, err := range h.Store.List(ctx, ".", store.ListOptions{}) {
+	for e, err := range h.Store.List(t.Context(), ".", store.ListOptions{}) {
 		must(t, err)
 		opened := info(t, h, e.Name)
 		check("List of "+e.Name, e.Info)
@@ -273,7 +275,8 @@ func testInfoIsTrue(t testing.TB, h Harness) {
 	}
 }
 
-func testVersionChanges(t testing.TB, h Harness) {
+func testVersionChanges(t T, h Harness) {
+	ctx := t.Context()
 	write(t, h, "a.jsonl", []byte("one\n"))
 	last := info(t, h, "a.jsonl")
 	changed := func(after string) store.Info {

@@ -12,6 +12,9 @@
 //		})
 //	}
 //
+// A program without go test, such as one that looks at a user's own bucket, runs
+// each of [Cases] by [Case.Check].
+//
 // Every case is one rule of the contract, and package store says which holds
 // which guarantee. Three things that package store promises are not to be seen
 // from here, and are left to the store's own tests: what survives a loss of power,
@@ -20,6 +23,7 @@
 package storetest
 
 import (
+	"context"
 	"slices"
 	"testing"
 
@@ -70,7 +74,18 @@ type Case struct {
 	Rule string // printed when the case fails
 	// Applies reports whether the rule concerns the store; nil: all stores.
 	Applies func(Harness) bool
-	test    func(testing.TB, Harness)
+	test    func(T, Harness)
+}
+
+// T is what a case needs of a *testing.T, and what Check is for it.
+type T interface {
+	Helper()
+	// Context is for the calls of a case that are not about contexts.
+	Context() context.Context
+	Cleanup(func())
+	Failed() bool
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any) // must be called by the case's own goroutine
 }
 
 // Run runs every case that applies, in parallel, each on a harness of its own.

@@ -11,7 +11,6 @@ import (
 	"iter"
 	"os"
 	"path"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +20,8 @@ import (
 
 	"github.com/rollout-sync/rollout/store"
 )
+
+var ctx = context.Background()
 
 var ways = map[bool]string{false: "Appendable", true: "WriteOnce"}
 
@@ -59,11 +60,11 @@ func TestFaults(t *testing.T) {
 			if c := cases[i]; c.Applies != nil && !c.Applies(h) {
 				t.Fatal("the case does not concern the store")
 			}
-			failures := record(t, cases[i], h)
-			if len(failures) == 0 {
+			if err := cases[i].Check(t.Context(), h); err == nil {
 				t.Error("the case does not notice")
 			} else {
-				t.Log(failures[0])
+				first, _, _ := strings.Cut(err.Error(), "\n")
+				t.Log(first)
 			}
 		})
 	}
@@ -72,54 +73,6 @@ func TestFaults(t *testing.T) {
 			t.Errorf("no fault shows that %s can fail", c.Name)
 		}
 	}
-}
-
-// record runs a case and returns its failures.
-func record(t *testing.T, c Case, h Harness) []string {
-	r := &recorder{TB: t}
-	done := make(chan struct{})
-	go func() { // that FailNow can end
-		defer close(done)
-		defer func() {
-			for _, f := range slices.Backward(r.cleanups) {
-				f()
-			}
-		}()
-		c.test(r, h)
-	}()
-	<-done
-	return r.failures
-}
-
-// A recorder is a testing.TB that keeps the failures for itself.
-type recorder struct {
-	testing.TB
-	mu       sync.Mutex
-	failures []string
-	cleanups []func()
-}
-
-func (r *recorder) fail(failure string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.failures = append(r.failures, failure)
-}
-
-func (r *recorder) Error(args ...any)                 { r.fail(fmt.Sprint(args...)) }
-func (r *recorder) Errorf(format string, args ...any) { r.fail(fmt.Sprintf(format, args...)) }
-func (r *recorder) Fatal(args ...any)                 { r.fail(fmt.Sprint(args...)); runtime.Goexit() }
-
-func (r *recorder) Fatalf(format string, args ...any) {
-	r.fail(fmt.Sprintf(format, args...))
-	runtime.Goexit()
-}
-func (r *recorder) Logf(string, ...any) {}
-func (r *recorder) Cleanup(f func())    { r.cleanups = append(r.cleanups, f) }
-
-func (r *recorder) Failed() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.failures) > 0
 }
 
 var faults = []fault{

@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/rollout-sync/rollout/store"
@@ -67,7 +66,8 @@ func methods(h Harness) map[string]func(ctx context.Context, name string) error 
 	return m
 }
 
-func testCancelled(t testing.TB, h Harness) {
+func testCancelled(t T, h Harness) {
+	ctx := t.Context()
 	write(t, h, "old.jsonl", []byte("old\n"))
 	l := create(t, h, "b.jsonl")
 	appendTo(t, l, "one\n")
@@ -107,7 +107,8 @@ func testCancelled(t testing.TB, h Harness) {
 	wantBytes(t, h, "old.jsonl", []byte("old\n"))
 }
 
-func testErrors(t testing.TB, h Harness) {
+func testErrors(t T, h Harness) {
+	ctx := t.Context()
 	write(t, h, "zone/taken.jsonl", []byte("x\n"))
 	check := func(op, name string, err, want error) {
 		t.Helper()
@@ -177,7 +178,8 @@ type wrapper struct{ Store }
 
 func (w wrapper) Unwrap() any { return w.Store }
 
-func testPowersSurviveWrapping(t testing.TB, h Harness) {
+func testPowersSurviveWrapping(t T, h Harness) {
+	ctx := t.Context()
 	w := h.on(wrapper{wrapper{h.Store}})
 	if p, ok := store.As[store.Putter](w.Store); ok {
 		version := put(t, w, "put.jsonl", "one\n")
@@ -209,12 +211,13 @@ func testPowersSurviveWrapping(t testing.TB, h Harness) {
 // again; a store that leaves one each time leaves more each time. All Files, Logs
 // and readers are kept until they are counted, since the collector closes what
 // nobody refers to.
-func testNothingLeft(t testing.TB, h Harness) {
+func testNothingLeft(t T, h Harness) {
+	ctx := t.Context()
 	const (
 		rounds   = 24
 		attempts = 5
 	)
-	label := fmt.Sprintf("%s-%p", t.Name(), &h)
+	label := fmt.Sprintf("%p", &h)
 	pprof.SetGoroutineLabels(pprof.WithLabels(ctx, pprof.Labels("storetest", label)))
 	defer pprof.SetGoroutineLabels(ctx)
 	var kept []io.Closer
@@ -236,8 +239,9 @@ func testNothingLeft(t testing.TB, h Harness) {
 }
 
 // use makes calls that succeed, fail, and are left in the middle, in dir.
-func use(t testing.TB, h Harness, dir string, kept *[]io.Closer) {
+func use(t T, h Harness, dir string, kept *[]io.Closer) {
 	t.Helper()
+	ctx := t.Context()
 	done, cancel := context.WithCancel(ctx)
 	cancel()
 	name := dir + "/a.jsonl"

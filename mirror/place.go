@@ -1,0 +1,347 @@
+package mirror
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io/fs"
+	"strings"
+
+	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/store"
+)
+
+// slot is a place in the mirror that holds one version after the other.
+type slot struct {
+	key    string
+	second bool // for a file that is not the one that this home's versions are of
+	own    bool // only this home writes there
+}
+
+// errSourceChanged means that a file is not what it was when it was opened.
+var errSourceChanged = errors.New("changed while it was read")
+
+// object returns what is known of the object at key.
+func (p *pusher) object(key string) (objectState, bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.objectLocked(key)
+}
+
+func (p *pusher) objectLocked(key string) (o objectState, ok bool, err error) {
+	if v := p.due[objects][key]; v != nil {
+		err := json.Unmarshal(v, &o)
+		return o, true, err
+	}
+	if p.lost[key] {
+		return o, false, nil
+	}
+	return get[objectState](p.State, objects, key)
+}
+
+// remember keeps what the object at key is.
+func (p *pusher) remember(key string, o objectState) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.lost, key)
+	return set(p.due, objects, key, o)
+}
+
+// place brings the bytes of src into s, or beside it, by the rules of the package.
+func (p *pusher) place(ctx context.Context, src *source, s slot, out *Outcome) error {
+	// Others push to the same mirror. Each failed condition means that one of
+	// them got something done, so this ends.
+	const attempts = 5
+	known, ok, err := p.object(s.key)
+	if err != nil {
+		return err
+	}
+	a := attempt{pusher: p, src: src, slot: s, out: out, base: known.Base}
+	if ok {
+		a.cur = &known.object
+	} else if err = a.find(ctx); err != nil {
+		return err
+	}
+	for range attempts {
+		err = a.try(ctx)
+		if !errors.Is(err, store.ErrChanged) {
+			return err
+		}
+		if src.current != nil && !src.current() {
+			return errSourceChanged
+		}
+		if err := a.look(ctx); err != nil {
+			return err
+		}
+	}
+	if src.current == nil { // a file that is written to may have been rewritten
+		return errSourceChanged
+	}
+	return err
+}
+
+// An attempt is one at bringing src into a slot.
+type attempt struct {
+	*pusher
+	src  *source
+	slot slot
+	out  *Outcome
+
+	cur  *object // what the slot holds; nil: nothing
+	seen bool    // cur was looked at in this pass
+	base string  // plain hash that the slot and this home last had both; "": none
+}
+
+// find finds out what the slot holds of which the state knows nothing.
+func (a *attempt) find(ctx context.Context) error {
+	version, ok, err := a.index.version(ctx, a.slot.key)
+	if err != nil {
+		return err
+	}
+	if ok && version == "" {
+		a.cur, a.seen = nil, true
+		return nil
+	}
+	if ok && !a.slot.own {
+		// What this home has told of the object, if it is still the same, spares the look.
+		a.mu.Lock()
+		m, err := a.ledger.read(ctx, monthOf(a.src.name))
+		var fact Fact
+		if err == nil {
+			fact = m.facts[a.src.name.String()]
+		}
+		a.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if fact.Object == version {
+			a.cur, a.base = &object{Version: version, Size: fact.Size, SHA256: fact.SHA256}, fact.SHA256
+			return nil
+		}
+	}
+	return a.look(ctx)
+}
+
+// look finds out what the slot holds. Bytes that are no version, which a foreign
+// tool put there or a disk damaged, are kept in the history and appear as an
+// object without a hash.
+func (a *attempt) look(ctx context.Context) error {
+	a.seen = true
+	f, err := a.Mirror.Open(ctx, a.slot.key)
+	if err == nil {
+		defer f.Close()
+		i := f.Info()
+		if sum := i.Meta[store.MetaSHA256]; sum != "" && i.Size >= 0 {
+			a.cur = &object{Version: i.Version, Size: i.Size, SHA256: sum}
+			return nil
+		}
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		a.cur = nil
+		return nil
+	case err != nil && !errors.Is(err, store.ErrCorrupt):
+		return err
+	}
+	return a.rescue(ctx)
+}
+
+// rescue keeps the stored bytes of what is in the slot and is no version.
+func (a *attempt) rescue(ctx context.Context) error {
+	f, err := a.Mirror.Open(ctx, strings.TrimSuffix(a.slot.key, logSuffix)+sealedSuffix)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	raw := &source{f: f}
+	if err := raw.read(ctx, 0); err != nil {
+		return err
+	}
+	to := foreignKey(a.slot.key, raw.version.hash())
+	if err := a.copy(ctx, raw, to); err != nil {
+		return err
+	}
+	a.out.Foreign = to
+	a.cur = &object{Version: f.Info().Version, Size: -1}
+	return nil
+}
+
+// copy puts the bytes of src under a name that says their hash.
+func (p *pusher) copy(ctx context.Context, src *source, to string) error {
+	if p.DryRun {
+		return nil
+	}
+	_, err := p.Mirror.Put(ctx, to, src.body(ctx), store.Cond{IfAbsent: true})
+	if !errors.Is(err, store.ErrChanged) {
+		return err
+	}
+	// Either it is there already, or src changed: then nothing is there.
+	f, e := p.Mirror.Open(ctx, to)
+	if e != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// try brings src into the slot, or beside it, if the slot holds cur.
+func (a *attempt) try(ctx context.Context) error {
+	src, cur := a.src, a.cur
+	if cur == nil {
+		if err := src.read(ctx, 0); err != nil {
+			return err
+		}
+		return a.put(ctx, store.Cond{IfAbsent: true}, Uploaded)
+	}
+	if err := src.read(ctx, max(cur.Size, 0)); err != nil {
+		return err
+	}
+	ifCur := store.Cond{IfVersion: cur.Version}
+	switch {
+	case cur.Size < 0:
+		return a.put(ctx, ifCur, Uploaded)
+	case src.version.Size == cur.Size && src.version.hash() == cur.SHA256:
+		a.out.Action, a.out.Key = Equal, a.slot.key
+		return a.remember(a.slot.key, objectState{object: *cur, Base: cur.SHA256})
+	case src.version.Size > cur.Size && src.prefix == cur.SHA256:
+		return a.put(ctx, ifCur, Extended)
+	case !a.seen:
+		// Somebody may have got further meanwhile: look before going back.
+		if err := a.look(ctx); err != nil {
+			return err
+		}
+		return a.try(ctx)
+	}
+
+	f, err := a.Mirror.Open(ctx, a.slot.key)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if f.Info().Version != cur.Version {
+		return store.ErrChanged
+	}
+	remote := &source{f: f}
+	err = remote.read(ctx, src.version.Size)
+	if err == nil && remote.version.hash() != cur.SHA256 {
+		err = store.ErrCorrupt
+	}
+	if errors.Is(err, store.ErrCorrupt) { // it does not decode to the bytes it says it has
+		if err := a.rescue(ctx); err != nil {
+			return err
+		}
+		return a.try(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if cur.Size > src.version.Size && remote.prefix == src.version.hash() {
+		a.out.Action, a.out.Key = Ahead, a.slot.key
+		return a.remember(a.slot.key, objectState{object: *cur, Base: a.base})
+	}
+	if a.slot.own || !a.slot.second && cur.SHA256 == a.base {
+		if err := a.copy(ctx, remote, historyKey(a.slot.key, cur.SHA256)); err != nil {
+			return err
+		}
+		return a.put(ctx, ifCur, Rewritten)
+	}
+	return a.beside(ctx)
+}
+
+// beside finds src in the slot's history, or brings it beside the slot.
+func (a *attempt) beside(ctx context.Context) error {
+	key := historyKey(a.slot.key, a.src.version.hash())
+	f, err := a.Mirror.Open(ctx, key)
+	if err == nil {
+		a.out.Action, a.out.Key = Superseded, key
+		o := object{Version: f.Info().Version, Size: a.src.version.Size, SHA256: a.src.version.hash()}
+		return errors.Join(a.remember(key, objectState{object: o}), f.Close())
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err = a.place(ctx, a.src, slot{key: divergedKey(a.slot.key, a.Origin), own: true}, a.out)
+	if err == nil && (a.out.Action == Uploaded || a.out.Action == Extended || a.out.Action == Rewritten) {
+		a.out.Action = Diverged
+	}
+	return err
+}
+
+// put writes src into the slot and remembers it.
+func (a *attempt) put(ctx context.Context, c store.Cond, did Action) error {
+	version := ""
+	if !a.DryRun {
+		var err error
+		if version, err = a.Mirror.Put(ctx, a.slot.key, a.src.body(ctx), c); err != nil {
+			return err
+		}
+	}
+	a.out.Action, a.out.Key = did, a.slot.key
+	o := object{Version: version, Size: a.src.version.Size, SHA256: a.src.version.hash()}
+	return a.remember(a.slot.key, objectState{object: o, Base: o.SHA256, Pushed: a.Now().UTC()})
+}
+
+// source is an open log and what is known of its plain bytes.
+type source struct {
+	f       store.File
+	name    codec.Name
+	limit   int64       // only so many bytes; 0: all
+	current func() bool // whether the file is still what is at its path; nil if that does not matter
+	version version     // after read
+	prefix  string      // hash of the first prefixAt bytes, "" if there are fewer
+	at      int64
+	done    bool
+}
+
+// read hashes all bytes, and the first at of them.
+func (s *source) read(ctx context.Context, at int64) error {
+	if s.done && s.at == at {
+		return nil
+	}
+	n := s.limit
+	if n == 0 {
+		n = -1
+	}
+	r, err := s.f.Range(ctx, 0, n)
+	if err != nil {
+		return err
+	}
+	h := &splitHash{Hash: sha256.New(), at: at}
+	if err := copyAll(h, r); err != nil {
+		return err
+	}
+	if h.n == at {
+		h.prefix = h.Sum(nil)
+	}
+	s.version = version{h.n, [32]byte(h.Sum(nil))}
+	s.prefix, s.at, s.done = "", at, true
+	if h.prefix != nil {
+		s.prefix = fmt.Sprintf("%x", h.prefix)
+	}
+	return nil
+}
+
+func (s *source) body(ctx context.Context) store.Body {
+	return store.FileBody(ctx, s.f, s.version.Size, s.version.SHA256)
+}
+
+// splitHash is a hash that also keeps its value after the first at bytes.
+type splitHash struct {
+	hash.Hash
+	n, at  int64
+	prefix []byte
+}
+
+func (h *splitHash) Write(p []byte) (int, error) {
+	if left := h.at - h.n; left >= 0 && left < int64(len(p)) {
+		h.Hash.Write(p[:left])
+		h.prefix = h.Sum(nil)
+		h.Hash.Write(p[left:])
+	} else {
+		h.Hash.Write(p)
+	}
+	h.n += int64(len(p))
+	return len(p), nil
+}

@@ -1,0 +1,357 @@
+package mirror
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"hash/maphash"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/store"
+)
+
+// A candidate is a file that may have something new. A home has a million of
+// them when it is pushed for the first time, so it holds little.
+type candidate struct {
+	path    string
+	modTime int64 // Unix nanoseconds
+	size    int64 // plain, -1 if not known
+	stored  int64
+	known   bool // it was dealt with before
+	second  bool // another file of its name has the current version
+	live    bool // only up to its last complete line
+	// base is the rollout of this pass that it begins with, ordered that it need
+	// not wait for it any more.
+	base    uuid.UUID
+	ordered bool
+}
+
+func newCandidate(file string, i store.Info) candidate {
+	return candidate{path: file, modTime: i.ModTime.UnixNano(), size: i.Size, stored: i.Stored}
+}
+
+func (c *candidate) name() codec.Name {
+	n, _ := codec.ParseName(path.Base(c.path)) // it was parsed when it was found
+	return n
+}
+
+func (c *candidate) key() string { return Key(c.name(), c.path) }
+
+func (c *candidate) rollout() uuid.UUID { return c.name().Rollout }
+
+// open returns the file at path as a candidate, and the id of the rollout that it
+// begins with, "" if there is none.
+func (p *pusher) open(ctx context.Context, file string) (c candidate, base string, err error) {
+	if _, err := codec.ParseName(path.Base(file)); err != nil {
+		return c, "", err
+	}
+	f, err := p.Home.Open(ctx, file)
+	if err != nil {
+		return c, "", err
+	}
+	defer f.Close()
+	b, err := baseOf(ctx, f)
+	return newCandidate(file, f.Info()), b.Rollout, err
+}
+
+// scan walks the home and returns the files that are not as they were, the
+// oldest first, those of one name together and first the one of which the current
+// version is. lost are the objects that are not in the mirror any more. It counts
+// the others, and reports those that have vanished.
+func (p *pusher) scan(ctx context.Context) ([][]candidate, error) {
+	var (
+		todo []candidate
+		seed = maphash.MakeSeed()
+		// Names of unchanged files that are not where their name says; of the others
+		// a look tells.
+		elsewhere = map[uint64]bool{}
+		there     = 0 // files that the state knows
+	)
+	for r, err := range rollouts(ctx, p.Home, sessionsDir, archivedDir) {
+		if err != nil {
+			return nil, err
+		}
+		p.report.Rollouts++
+		known, ok, err := get[fileState](p.State, files, r.Path)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			there++
+		}
+		key := Key(r.Name, r.Path)
+		if ok && known.Version == r.Info.Version && known.Name == p.names[r.Name.Session.String()].Name &&
+			!p.lost[cmp.Or(known.Key, key)] {
+			p.report.Actions[Unchanged]++
+			if key != r.Path {
+				elsewhere[maphash.String(seed, path.Base(r.Path))] = true
+			}
+			continue
+		}
+		c := newCandidate(r.Path, r.Info)
+		c.known, c.second = ok, ok && known.Beside
+		todo = append(todo, c)
+	}
+	if err := p.vanished(ctx, there, todo); err != nil {
+		return nil, err
+	}
+	groups := group(todo)
+	for _, g := range groups {
+		// Of what was seen before it is settled which is the first.
+		if first := &g[0]; !first.known {
+			first.second = elsewhere[maphash.String(seed, path.Base(first.path))]
+			if key := first.key(); !first.second && key != first.path {
+				known, ok, err := get[fileState](p.State, files, key)
+				if err != nil {
+					return nil, err
+				}
+				first.second = ok && !known.Beside && p.at(ctx, key) != ""
+			}
+		}
+		for i := range g[1:] {
+			g[i+1].second = true
+		}
+	}
+	return groups, nil
+}
+
+// group returns files in groups of one name, the group with the oldest file first.
+func group(files []candidate) [][]candidate {
+	slices.SortFunc(files, func(a, b candidate) int {
+		rank := func(c candidate) int {
+			if c.known && !c.second {
+				return 0
+			}
+			return 1
+		}
+		// The one that was it before, else the longest, else the one that is not
+		// archived.
+		return cmp.Or(cmp.Compare(path.Base(a.path), path.Base(b.path)), cmp.Compare(rank(a), rank(b)),
+			cmp.Compare(b.stored, a.stored), cmp.Compare(b.path, a.path))
+	})
+	var groups [][]candidate
+	for len(files) > 0 {
+		n := 1
+		for n < len(files) && path.Base(files[n].path) == path.Base(files[0].path) && files[n].key() == files[0].key() {
+			n++
+		}
+		groups = append(groups, files[:n:n])
+		files = files[n:]
+	}
+	oldest := func(g []candidate) int64 {
+		t := g[0].modTime
+		for _, c := range g[1:] {
+			t = min(t, c.modTime)
+		}
+		return t
+	}
+	slices.SortStableFunc(groups, func(a, b []candidate) int { return cmp.Compare(oldest(a), oldest(b)) })
+	return groups
+}
+
+// vanished reports the files that the state knows and that are there no more, and
+// forgets them. there is how many of the known ones are there.
+func (p *pusher) vanished(ctx context.Context, there int, todo []candidate) error {
+	known := 0
+	if err := p.State.each(files, func(string, []byte) error { known++; return nil }); err != nil {
+		return err
+	}
+	if known == there {
+		return nil
+	}
+	if p.report.Rollouts == 0 {
+		return ErrVanished
+	}
+	moved := map[string]bool{}
+	for _, c := range todo {
+		if !c.known {
+			moved[path.Base(c.path)] = true
+		}
+	}
+	var (
+		gone []string
+		dir  string
+		here map[string]bool
+	)
+	err := p.State.each(files, func(file string, _ []byte) error {
+		if d := path.Dir(file); d != dir || here == nil {
+			dir, here = d, map[string]bool{}
+			for e, err := range p.Home.List(ctx, d, store.ListOptions{Unordered: true, NamesOnly: true}) {
+				if errors.Is(err, fs.ErrNotExist) {
+					break
+				}
+				if err != nil {
+					return err
+				}
+				here[e.Name] = true
+			}
+		}
+		if !here[file] {
+			gone = append(gone, file)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, file := range gone {
+		c := candidate{path: file}
+		name := path.Base(file)
+		if moved[name] || p.at(ctx, path.Join(archivedDir, name)) != "" || p.at(ctx, c.key()) != "" {
+			continue
+		}
+		p.report.Vanished = append(p.report.Vanished, file)
+	}
+	if len(gone) > 0 && !p.DryRun {
+		forget := change{}
+		forget.remove(files, gone...)
+		return p.State.write(forget)
+	}
+	return nil
+}
+
+// big sessions that are in the mirror are pushed again when they have grown by a
+// tenth, or some hours after the last time: each push sends all of them.
+const (
+	big       = 64 << 20
+	bigGrowth = 10 // a part of the size
+	bigAfter  = 6 * time.Hour
+)
+
+// ready returns those of a group that are to be pushed now. The others wait, and
+// so do those behind them.
+func (p *pusher) ready(ctx context.Context, group []candidate) ([]candidate, error) {
+	now := p.Now()
+	for i := range group {
+		c := &group[i]
+		idle, err := p.idle(ctx, c, now)
+		if err != nil {
+			return nil, err
+		}
+		c.live = !idle
+		grown := true
+		if o, ok, err := p.object(c.key()); err != nil {
+			return nil, err
+		} else if since := now.Sub(o.Pushed); ok && o.Size >= big && c.size > o.Size && since >= 0 && since < bigAfter {
+			grown = c.size >= o.Size+o.Size/bigGrowth
+		}
+		if (!idle && !p.Live) || !grown {
+			p.waiting[c.rollout()] = group[i:]
+			return group[:i], nil
+		}
+	}
+	return group, nil
+}
+
+// idle reports whether c has been left alone long enough. A time in the future
+// says nothing, so then it is enough that nothing changed since the last push.
+func (p *pusher) idle(ctx context.Context, c *candidate, now time.Time) (bool, error) {
+	changed := time.Unix(0, c.modTime)
+	if !changed.After(now) {
+		return now.Sub(changed) >= p.Idle, nil
+	}
+	if p.Idle == 0 {
+		return true, nil
+	}
+	known, _, err := get[fileState](p.State, files, c.path)
+	if err != nil {
+		return false, err
+	}
+	version := p.at(ctx, c.path)
+	if known.Waiting == version {
+		return true, nil
+	}
+	known.Waiting = version
+	return false, set(p.due, files, c.path, known)
+}
+
+// reconcileAfter is how long a push believes its state of what the mirror has.
+const reconcileAfter = 7 * 24 * time.Hour
+
+// reconcile compares what the state says of the mirror with listings of it, if it
+// is time to. What is not there, or not as it was, counts as not known from then
+// on, and the files that rely on it as changed.
+func (p *pusher) reconcile(ctx context.Context) error {
+	last, ok, err := get[time.Time](p.State, passes, reconciled)
+	if err != nil {
+		return err
+	}
+	if since := p.Now().Sub(last); !p.Reconcile && ok && since >= 0 && since < reconcileAfter {
+		return nil
+	}
+	p.lost = map[string]bool{}
+	dir := ""
+	var here map[string]string // version by name
+	// In the order of names, and so directory by directory.
+	return p.State.each(objects, func(key string, value []byte) error {
+		if d := path.Dir(key); here == nil || d != dir {
+			dir, here = d, map[string]string{}
+			for e, err := range p.Mirror.List(ctx, d, store.ListOptions{Unordered: true}) {
+				if errors.Is(err, fs.ErrNotExist) {
+					break
+				}
+				if err != nil {
+					return err
+				}
+				here[e.Name] = e.Info.Version
+			}
+		}
+		var o objectState
+		v, ok := here[key]
+		if err := json.Unmarshal(value, &o); err != nil || !ok || v != "" && v != o.Version {
+			p.lost[key] = true
+		}
+		return nil
+	})
+}
+
+// reconciled notes that the state and the mirror agree, if everything that was
+// lost was dealt with: else the next pass starts again.
+func (p *pusher) reconciledLocked() error {
+	if p.lost == nil || p.DryRun || p.report.Left > 0 || len(p.report.Failures) > 0 || p.report.Actions[Waiting] > 0 {
+		return nil
+	}
+	for key := range p.lost {
+		p.due.remove(objects, key) // no file relies on it
+	}
+	return set(p.due, passes, reconciled, p.Now())
+}
+
+// lastLineEnd returns the offset behind the last '\n' of f.
+func lastLineEnd(ctx context.Context, f store.File) (int64, error) {
+	const piece = 64 << 10
+	buf := make([]byte, piece)
+	for end := f.Info().Size; end > 0; {
+		start := max(0, end-piece)
+		n, err := readAt(ctx, f, buf[:end-start], start)
+		if err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(buf[:n], '\n'); i >= 0 {
+			return start + int64(i) + 1, nil
+		}
+		end = start
+	}
+	return 0, nil
+}
+
+func readAt(ctx context.Context, f store.File, p []byte, off int64) (int, error) {
+	r, err := f.Range(ctx, off, int64(len(p)))
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.ReadFull(r, p)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errSourceChanged // it was as long when it was opened
+	}
+	return n, errors.Join(err, r.Close())
+}
