@@ -28,10 +28,13 @@ func (i intercepted) get(b bucket, key string) (v []byte, err error) {
 	return v, err
 }
 
-func (i intercepted) write(b bucket, values map[string][]byte) error {
-	return i.do(func() error { return i.kv.write(b, values) })
+func (i intercepted) write(c change) error {
+	return i.do(func() error { return i.kv.write(c) })
 }
 
-func (i intercepted) each(b bucket, visit func(key string)) error {
-	return i.do(func() error { return i.kv.each(b, visit) })
+func (i intercepted) each(b bucket, visit func(key string, value []byte) error) error {
+	if err := i.do(func() error { return nil }); err != nil {
+		return err
+	}
+	return i.kv.each(b, visit)
 }

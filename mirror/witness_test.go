@@ -15,10 +15,10 @@ import (
 	gcblob "gocloud.dev/blob"
 )
 
-// ledger is what a simulation knows of a mirror: by listing the bucket and
+// witness is what a simulation knows of a mirror: by listing the bucket and
 // decoding what is there, without package mirror or store/blob; and its own copies
 // of all that has to be there.
-type ledger struct {
+type witness struct {
 	bucket  *gcblob.Bucket
 	zstd    *zstd.Decoder
 	objects map[string]object
@@ -41,12 +41,12 @@ type object struct {
 	plain   string // decoded
 }
 
-func newLedger(b *gcblob.Bucket) *ledger {
+func newWitness(b *gcblob.Bucket) *witness {
 	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
 	if err != nil {
 		panic(err)
 	}
-	return &ledger{
+	return &witness{
 		bucket: b, zstd: z, objects: map[string]object{}, owed: map[string][]string{},
 		had: map[string]map[[32]byte]bool{}, scars: map[string][]byte{}, kept: map[string][][]byte{},
 	}
@@ -65,9 +65,9 @@ var tree = func() *regexp.Regexp {
 // look reads what changed in the bucket. An error is of what must not be so,
 // whatever happened: a key that is not of the tree or has gone, an object that
 // does not decode, a version that is not what its name says.
-func (l *ledger) look() error {
+func (v *witness) look() error {
 	seen := map[string]object{}
-	it := l.bucket.List(nil)
+	it := v.bucket.List(nil)
 	for {
 		o, err := it.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -77,43 +77,43 @@ func (l *ledger) look() error {
 			return err
 		}
 		stamp := fmt.Sprint(o.ModTime.UnixNano(), o.Size, o.MD5)
-		old, ok := l.objects[o.Key]
+		old, ok := v.objects[o.Key]
 		if ok && old.stamp == stamp && len(o.MD5) > 0 {
 			seen[o.Key] = old
 			continue
 		}
-		raw, err := l.bucket.ReadAll(ctx, o.Key)
+		raw, err := v.bucket.ReadAll(ctx, o.Key)
 		if err != nil {
 			return err
 		}
-		n, err := l.read(o.Key, raw)
+		n, err := v.read(o.Key, raw)
 		if err != nil {
 			return err
 		}
 		n.stamp = stamp
 		seen[o.Key] = n
 	}
-	for key := range l.objects {
+	for key := range v.objects {
 		if _, ok := seen[key]; !ok {
 			return fmt.Errorf("%s has gone from the mirror", key)
 		}
 	}
-	l.objects = seen
-	for key, raw := range l.scars {
+	v.objects = seen
+	for key, raw := range v.scars {
 		if !bytes.Equal(seen[key].raw, raw) {
-			delete(l.scars, key)
-			l.kept[rolloutOf(key)] = append(l.kept[rolloutOf(key)], raw)
+			delete(v.scars, key)
+			v.kept[rolloutOf(key)] = append(v.kept[rolloutOf(key)], raw)
 		}
 	}
-	return l.hasKept()
+	return v.hasKept()
 }
 
-func (l *ledger) read(key string, raw []byte) (object, error) {
+func (v *witness) read(key string, raw []byte) (object, error) {
 	o := object{rollout: rolloutOf(key), raw: raw}
 	switch {
 	case !tree.MatchString(key):
 		return o, fmt.Errorf("%s is not of the tree", key)
-	case bytes.Equal(raw, l.scars[key]) && l.scars[key] != nil:
+	case bytes.Equal(raw, v.scars[key]) && v.scars[key] != nil:
 		return o, nil
 	case strings.HasSuffix(key, ".foreign"):
 		if said := strings.TrimSuffix(path.Base(key), ".foreign"); said != fmt.Sprintf("%x", sha256.Sum256(raw)) {
@@ -123,7 +123,7 @@ func (l *ledger) read(key string, raw []byte) (object, error) {
 	case !strings.HasSuffix(key, ".zst"):
 		return o, nil
 	}
-	plain, err := l.zstd.DecodeAll(raw, nil)
+	plain, err := v.zstd.DecodeAll(raw, nil)
 	if err != nil {
 		return o, fmt.Errorf("%s: %w", key, err)
 	}
@@ -150,9 +150,9 @@ func isCurrent(key string) bool {
 }
 
 // current returns the current version of a rollout.
-func (l *ledger) current(rollout string) (content string, ok bool) {
-	for key, o := range l.objects {
-		if o.rollout == rollout && isCurrent(key) && l.scars[key] == nil {
+func (v *witness) current(rollout string) (content string, ok bool) {
+	for key, o := range v.objects {
+		if o.rollout == rollout && isCurrent(key) && v.scars[key] == nil {
 			return o.plain, true
 		}
 	}
@@ -160,11 +160,11 @@ func (l *ledger) current(rollout string) (content string, ok bool) {
 }
 
 // scarred reports whether a foreign tool ever touched the rollout.
-func (l *ledger) scarred(rollout string) bool {
-	if len(l.kept[rollout]) > 0 {
+func (v *witness) scarred(rollout string) bool {
+	if len(v.kept[rollout]) > 0 {
 		return true
 	}
-	for key := range l.scars {
+	for key := range v.scars {
 		if rolloutOf(key) == rollout {
 			return true
 		}
@@ -173,9 +173,9 @@ func (l *ledger) scarred(rollout string) bool {
 }
 
 // holds reports whether an object is, or begins with, this content of a rollout.
-func (l *ledger) holds(rollout, content string) bool {
-	for key, o := range l.objects {
-		if o.rollout == rollout && l.scars[key] == nil && !strings.HasSuffix(key, ".foreign") && strings.HasPrefix(o.plain, content) {
+func (v *witness) holds(rollout, content string) bool {
+	for key, o := range v.objects {
+		if o.rollout == rollout && v.scars[key] == nil && !strings.HasSuffix(key, ".foreign") && strings.HasPrefix(o.plain, content) {
 			return true
 		}
 	}
@@ -183,8 +183,8 @@ func (l *ledger) holds(rollout, content string) bool {
 }
 
 // isHistory reports whether the history of the current versions has the content.
-func (l *ledger) isHistory(rollout, content string) bool {
-	for key, o := range l.objects {
+func (v *witness) isHistory(rollout, content string) bool {
+	for key, o := range v.objects {
 		if o.rollout == rollout && strings.HasPrefix(key, "history/") && !strings.HasPrefix(key, "history/diverged/") &&
 			strings.HasSuffix(key, fmt.Sprintf("/%x.jsonl.zst", sha256.Sum256([]byte(content)))) {
 			return true
@@ -194,22 +194,22 @@ func (l *ledger) isHistory(rollout, content string) bool {
 }
 
 // owe makes content one that has to be in the mirror from now on.
-func (l *ledger) owe(rollout, content string) {
-	for _, c := range l.owed[rollout] {
+func (v *witness) owe(rollout, content string) {
+	for _, c := range v.owed[rollout] {
 		if strings.HasPrefix(c, content) {
 			return
 		}
 	}
-	kept := slices.DeleteFunc(l.owed[rollout], func(c string) bool { return strings.HasPrefix(content, c) })
-	l.owed[rollout] = append(kept, content)
+	kept := slices.DeleteFunc(v.owed[rollout], func(c string) bool { return strings.HasPrefix(content, c) })
+	v.owed[rollout] = append(kept, content)
 }
 
 // settled returns an error if something that was pushed is not there.
-func (l *ledger) settled() error {
-	for rollout, contents := range l.owed {
+func (v *witness) settled() error {
+	for rollout, contents := range v.owed {
 		for _, c := range contents {
-			if !l.holds(rollout, c) {
-				return fmt.Errorf("%s: lost is %s\nthe mirror has\n%s", rollout, brief(c), l.tell(rollout))
+			if !v.holds(rollout, c) {
+				return fmt.Errorf("%s: lost is %s\nthe mirror has\n%s", rollout, brief(c), v.tell(rollout))
 			}
 		}
 	}
@@ -217,25 +217,25 @@ func (l *ledger) settled() error {
 }
 
 // saw remembers that a home had the content during a push.
-func (l *ledger) saw(rollout, content string) {
-	if l.had[rollout] == nil {
-		l.had[rollout] = map[[32]byte]bool{}
+func (v *witness) saw(rollout, content string) {
+	if v.had[rollout] == nil {
+		v.had[rollout] = map[[32]byte]bool{}
 	}
-	l.had[rollout][sha256.Sum256([]byte(content))] = true
+	v.had[rollout][sha256.Sum256([]byte(content))] = true
 }
 
 // hasKept returns an error if the bytes of a foreign tool are not there any more:
 // as they were, or, if they were a version, as one.
-func (l *ledger) hasKept() error {
-	for rollout, all := range l.kept {
+func (v *witness) hasKept() error {
+	for rollout, all := range v.kept {
 	next:
 		for _, raw := range all {
-			for _, o := range l.objects {
+			for _, o := range v.objects {
 				if o.rollout == rollout && bytes.Equal(o.raw, raw) {
 					continue next
 				}
 			}
-			if plain, err := l.zstd.DecodeAll(raw, nil); err != nil || !l.holds(rollout, string(plain)) {
+			if plain, err := v.zstd.DecodeAll(raw, nil); err != nil || !v.holds(rollout, string(plain)) {
 				return fmt.Errorf("%s: what a foreign tool had put there is lost: %.60q", rollout, raw)
 			}
 		}
@@ -244,9 +244,9 @@ func (l *ledger) hasKept() error {
 }
 
 // tell lists what the mirror has of a rollout.
-func (l *ledger) tell(rollout string) string {
+func (v *witness) tell(rollout string) string {
 	var b strings.Builder
-	for key, o := range l.objects {
+	for key, o := range v.objects {
 		if o.rollout == rollout {
 			fmt.Fprintf(&b, "\t%s: %s\n", key, brief(o.plain))
 		}
