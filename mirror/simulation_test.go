@@ -111,6 +111,14 @@ func newWorld(t *testing.T, seed int) *world {
 // foreign reports whether a foreign tool writes to the mirror of this world.
 func (w *world) foreign() bool { return w.seed%8 == 7 }
 
+// jobs is how many rollouts are pushed at a time in this world.
+func (w *world) jobs() int {
+	if w.seed%8 == 3 {
+		return 3
+	}
+	return 1
+}
+
 func (w *world) id() int {
 	w.ids++
 	return w.ids
@@ -173,13 +181,15 @@ func (w *world) play() {
 
 var steps = []choice[*machine]{
 	{58, (*machine).edit},
-	{12, func(m *machine, r *rand.Rand) string { return m.push(r, 10*time.Minute, noFault) }},
-	{6, func(m *machine, r *rand.Rand) string { return m.push(r, 0, noFault) }},
+	{10, func(m *machine, r *rand.Rand) string { return m.push(r, idle, noFault) }},
+	{3, func(m *machine, r *rand.Rand) string { return m.push(r, live, noFault) }},
+	{5, func(m *machine, r *rand.Rand) string { return m.push(r, everything, noFault) }},
 	{9, func(m *machine, r *rand.Rand) string {
 		faults := []fault{crashBefore, crashAfter, failOnce, lostAck, retriedAck}
-		return m.push(r, 0, faults[r.IntN(len(faults))])
+		return m.push(r, []what{idle, live, everything}[r.IntN(3)], faults[r.IntN(len(faults))])
 	}},
 	{4, (*machine).pushTogether},
+	{1, (*machine).dryRun},
 	{6, (*machine).restore},
 	{2, (*machine).jump},
 	{1, func(m *machine, _ *rand.Rand) string { m.loseState(); return "loses its state" }},
@@ -634,12 +644,23 @@ func (m *machine) names() map[string]codec.ThreadName {
 
 // Pushes.
 
+// what is to be pushed.
+type what int
+
+const (
+	everything what = iota
+	idle
+	live // the idle ones, and what is complete of the others
+)
+
 // attempt is one push and what is known of it.
 type attempt struct {
 	m       *machine
 	state   *mirror.State
 	gate    *gate
 	idle    time.Duration
+	live    bool
+	dry     bool
 	now     time.Time
 	edit    string            // what happened to the home meanwhile
 	before  map[string]string // contents by path
@@ -652,10 +673,13 @@ type attempt struct {
 	err      error
 }
 
-func (m *machine) attempt(idle time.Duration, g *gate) *attempt {
+func (m *machine) attempt(push what, g *gate) *attempt {
 	a := &attempt{
-		m: m, state: m.state, gate: g, idle: idle, now: m.time(), before: m.contents(), names: m.names(),
+		m: m, state: m.state, gate: g, live: push == live, now: m.time(), before: m.contents(), names: m.names(),
 		times: map[string]time.Time{}, current: map[string]string{}, outcomes: map[string]mirror.Outcome{},
+	}
+	if push != everything {
+		a.idle = 10 * time.Minute
 	}
 	seen := map[string]bool{}
 	for p, l := range m.logs {
@@ -677,14 +701,17 @@ func (a *attempt) run(home store.Source) {
 	defer a.gate.baton.leave(a.gate.me)
 	a.report, a.err = mirror.Push(ctx, mirror.Pushing{
 		Home: home, Mirror: gated{a.m.w.team.mirror, a.gate}, State: a.gate.state(a.state), Origin: a.m.origin,
-		Idle: a.idle, Now: func() time.Time { return a.now },
+		Idle: a.idle, Live: a.live, DryRun: a.dry, Jobs: a.m.w.jobs(), Now: func() time.Time { return a.now },
 		Each: func(o mirror.Outcome) { a.outcomes[o.Path] = o },
 	})
 }
 
 func (a *attempt) String() string {
 	s := "pushes"
-	if a.idle > 0 {
+	switch {
+	case a.live:
+		s += " what is idle, and what is complete of the rest"
+	case a.idle > 0:
 		s += " what is idle"
 	}
 	if a.gate.fault != noFault {
@@ -710,12 +737,12 @@ func (a *attempt) String() string {
 	return s
 }
 
-func (m *machine) push(r *rand.Rand, idle time.Duration, f fault) string {
+func (m *machine) push(r *rand.Rand, push what, f fault) string {
 	g := &gate{fault: f, at: 1 + r.IntN(40)}
 	if f == lostAck || f == retriedAck {
 		g.at = 1 + r.IntN(6)
 	}
-	a := m.attempt(idle, g)
+	a := m.attempt(push, g)
 	home := store.Source(m.files)
 	if r.IntN(5) == 0 {
 		home = &disturbed{Source: m.files, at: 1 + r.IntN(30), do: func() { a.edit = m.edit(r) }}
@@ -731,8 +758,8 @@ func (m *machine) push(r *rand.Rand, idle time.Duration, f fault) string {
 func (m *machine) pushTogether(r *rand.Rand) string {
 	b := newBaton(r)
 	o := m.w.machines[r.IntN(len(m.w.machines))]
-	first := m.attempt(0, &gate{baton: b, me: 0})
-	second := o.attempt(0, &gate{baton: b, me: 1})
+	first := m.attempt(everything, &gate{baton: b, me: 0})
+	second := o.attempt(everything, &gate{baton: b, me: 1})
 	if r.IntN(4) == 0 {
 		second.gate.fault, second.gate.at = crashBefore, 1+r.IntN(30)
 	}
@@ -755,6 +782,35 @@ func (m *machine) pushTogether(r *rand.Rand) string {
 		}
 		if r.IntN(2) == 0 {
 			m.state = second.state
+		}
+	}
+	return ""
+}
+
+// dryRun asks what a push would do, and pushes.
+func (m *machine) dryRun(r *rand.Rand) string {
+	w := m.w
+	push := []what{idle, live, everything}[r.IntN(3)]
+	plan := m.attempt(push, &gate{})
+	plan.dry = true
+	before, known := maps.Clone(w.witness.objects), maps.Clone(m.base)
+	plan.run(m.files)
+	w.must(w.witness.look())
+	for key, o := range w.witness.objects {
+		if o.stamp != before[key].stamp {
+			w.fail("a dry run wrote %s", key)
+		}
+	}
+	a := m.attempt(push, &gate{})
+	a.now = plan.now
+	a.run(m.files)
+	w.tell("%s plans and %s", m.label, a)
+	w.judge(a, true)
+	for p := range m.logs {
+		// A plan believes the state, which does not know what other homes did.
+		rollout, would, did := path.Base(p), plan.outcomes[p].Action, a.outcomes[p].Action
+		if base, ok := known[rollout]; isIn(would) != isIn(did) || ok && base == plan.current[rollout] && would != did {
+			w.fail("%s would be %s and was %s", p, would, did)
 		}
 	}
 	return ""
@@ -828,7 +884,7 @@ func (w *world) judgeReport(a *attempt) {
 		w.fail("the report has %d outcomes of %d rollouts, and there are %d", n, r.Rollouts, len(a.before))
 	}
 	for p, o := range a.outcomes {
-		if old := a.now.Sub(a.times[p]); o.Action == mirror.Waiting && (a.idle == 0 || old >= a.idle) && !w.twins[path.Base(p)] {
+		if old := a.now.Sub(a.times[p]); o.Action == mirror.Waiting && (a.idle == 0 || old >= a.idle || a.live && strings.Contains(a.before[p], "\n")) && !w.twins[path.Base(p)] {
 			w.fail("%s of %v ago waits", p, old)
 		}
 	}
@@ -859,10 +915,14 @@ func (w *world) judgeOutcome(a *attempt, o mirror.Outcome, contents []string, qu
 	for _, c := range held {
 		l.owe(rollout, c)
 	}
-	if !quiet || a.edit != "" || o.Action == mirror.Unchanged {
+	if a.edit != "" || o.Action == mirror.Unchanged {
 		return
 	}
 	content := held[0]
+	w.judgeLineage(a, path.Base(o.Path), content)
+	if !quiet {
+		return
+	}
 	current, ok := l.current(rollout)
 	if !ok || len(current) < len(content) && strings.HasPrefix(content, current) {
 		w.fail("%s was pushed (%s), and current is behind it\n%s", o.Path, o.Action, l.tell(rollout))
@@ -883,6 +943,30 @@ func (w *world) judgeOutcome(a *attempt, o mirror.Outcome, contents []string, qu
 		w.fail("%s was pushed (%s) when the home's base was %s and current %s\n%s", o.Path, o.Action,
 			brief(a.m.base[rollout]), brief(was), l.tell(rollout))
 	}
+}
+
+// judgeLineage: what a rollout that was pushed begins with is in the mirror too,
+// idle or not.
+func (w *world) judgeLineage(a *attempt, child, content string) {
+	w.t.Helper()
+	b, ok := basisOf(content)
+	if !ok {
+		return
+	}
+	parent, prefix, ok := prefixOf(a.before, b)
+	if !ok || w.witness.scarred(parent) {
+		return
+	}
+	if !w.witness.holds(parent, prefix) {
+		w.fail("%s was pushed, and of %s, which it begins with, the mirror does not have %s:\n%s",
+			child, parent, brief(prefix), w.witness.tell(parent))
+	}
+	w.witness.owe(parent, prefix)
+	if w.pins[child] == nil {
+		w.pins[child] = map[[32]byte]bool{}
+	}
+	w.pins[child][sha256.Sum256([]byte(prefix))] = true
+	w.judgeLineage(a, parent, prefix)
 }
 
 // newest returns what has to be current when a home that has content has pushed.
@@ -915,6 +999,7 @@ func (w *world) learn(a *attempt, quiet bool) {
 	for p := range m.logs {
 		if _, ok := a.before[p]; !ok {
 			m.forget(path.Base(p))
+			w.twins[path.Base(p)] = true // one that was moved may have been seen twice
 		}
 	}
 	for p, content := range a.before {
@@ -1038,7 +1123,7 @@ const futureRests = false
 
 // secondForever: a file that was beside another of its name stays the second one
 // when the first is gone: its facts are not told, its rewrites diverge.
-const secondForever = false
+const secondForever = true
 
 // newestNames: of the names that several rollouts of a session had, the newest
 // comes back.
@@ -1061,7 +1146,7 @@ func (w *world) rest() {
 	for range 2 {
 		w.now = w.now.Add(time.Hour)
 		for _, m := range w.machines {
-			a := m.attempt(10*time.Minute, &gate{})
+			a := m.attempt(idle, &gate{})
 			a.run(m.files)
 			w.tell("%s %s", m.label, a)
 			w.judge(a, true)
