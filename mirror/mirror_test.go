@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -541,13 +542,15 @@ func TestPushForeignOverwrite(t *testing.T) {
 	}
 }
 
-func zst(content string) []byte {
+func zst(content string) []byte { return encoder().EncodeAll([]byte(content), nil) }
+
+var encoder = sync.OnceValue(func() *zstd.Encoder {
 	z, err := zstd.NewWriter(nil)
 	if err != nil {
 		panic(err)
 	}
-	return z.EncodeAll([]byte(content), nil)
-}
+	return z
+})
 
 // One rollout that cannot be read keeps no other back.
 func TestPushGoesOn(t *testing.T) {
