@@ -39,18 +39,26 @@ type Pin struct {
 // writes have some 20 KB; tools that an editor hands it come on top.
 const maxMeta = 16 << 20
 
+// maxMetaLines bounds the same in lines. Codex writes it as the first.
+const maxMetaLines = 10
+
 // errNoMeta means that the beginning of a rollout does not say what it refers to.
 var errNoMeta = errors.New("no session_meta can be read")
 
 // baseOf returns what a rollout begins with by reference; no Rollout in it means
-// nothing. It reads up to the session_meta and at most maxMeta. If there is none
+// nothing. It reads up to the session_meta, at most maxMeta and maxMetaLines. If
+// there is none
 // it is errNoMeta: the rollout may refer to anything.
 func baseOf(ctx context.Context, f store.File) (codec.Base, error) {
 	r, err := f.Range(ctx, 0, maxMeta)
 	if err != nil {
 		return codec.Base{}, err
 	}
-	head, err := codec.ReadHeadWhile(r, func(_ codec.Record, h *codec.Head) bool { return !h.HasMeta })
+	n := 0
+	head, err := codec.ReadHeadWhile(r, func(_ codec.Record, h *codec.Head) bool {
+		n++
+		return !h.HasMeta && n < maxMetaLines
+	})
 	err = errors.Join(err, r.Close())
 	switch {
 	case err != nil:
@@ -118,6 +126,17 @@ func versions(ctx context.Context, m store.Source, key string) iter.Seq2[store.E
 			}
 		}
 	}
+}
+
+// keyOf returns the key of the rollout of which the object at name is a version.
+func keyOf(name string) string {
+	if below, ok := strings.CutPrefix(name, historyDir+"/"); ok {
+		name = path.Dir(below) + logSuffix
+	}
+	if below, ok := strings.CutPrefix(name, divergedDir+"/"); ok {
+		name = path.Dir(below) + logSuffix
+	}
+	return name
 }
 
 // lineage finds what the rollouts of a mirror begin with. Its methods may be

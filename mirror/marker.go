@@ -88,60 +88,62 @@ func writeMarker(ctx context.Context, m Store, k marker, c store.Cond) (version 
 // conditions. That is tried once for each mirror, with the marker itself, which
 // any of the writes leaves valid; the marker keeps the answer.
 func prepare(ctx context.Context, m Store, singleWriter bool) error {
-	// Each try that fails means that somebody else got on with the same.
-	const attempts = 5
-	var err error
-	for range attempts {
-		var k marker
-		var version string
-		k, version, err = readMarker(ctx, m)
-		if errors.Is(err, ErrNoMirror) {
-			k = marker{}
-			version, err = writeMarker(ctx, m, k, store.Cond{IfAbsent: true})
-		}
-		switch {
-		case errors.Is(err, store.ErrChanged):
-			continue
-		case err != nil || singleWriter || k.Conditions == honoured:
-			return err
-		case k.Conditions == ignored:
-			return ErrConditions
-		}
-		err = probe(ctx, m, version)
-		if !errors.Is(err, store.ErrChanged) {
-			return err
-		}
-	}
-	return err
-}
-
-// probe finds out whether writes whose condition does not hold are refused, and
-// writes it down. version is the marker's. ErrChanged means that somebody else
-// changed the marker meanwhile.
-func probe(ctx context.Context, m Store, version string) error {
-	stale := store.Cond{IfVersion: version}
-	_, err := writeMarker(ctx, m, marker{Probe: rand.Text()}, store.Cond{IfAbsent: true})
-	if errors.Is(err, store.ErrChanged) {
-		version, err = writeMarker(ctx, m, marker{Probe: rand.Text()}, stale)
-		if err == nil {
-			_, err = writeMarker(ctx, m, marker{Probe: rand.Text()}, stale)
-			if errors.Is(err, store.ErrChanged) {
-				_, err = writeMarker(ctx, m, marker{Conditions: honoured}, store.Cond{IfVersion: version})
-				return err
-			}
+	k, version, err := readMarker(ctx, m)
+	if errors.Is(err, ErrNoMirror) {
+		version, err = writeMarker(ctx, m, k, store.Cond{IfAbsent: true})
+		if errors.Is(err, store.ErrChanged) { // somebody else was first
+			k, version, err = readMarker(ctx, m)
 		}
 	}
 	switch {
-	case errors.Is(err, errors.ErrUnsupported):
-		return ErrConditions // and there is no way to write it down
-	case err != nil:
+	case err != nil || singleWriter || k.Conditions == honoured:
 		return err
+	case k.Conditions == ignored:
+		return ErrConditions
+	}
+	minds, err := probe(ctx, m, version)
+	if err != nil {
+		return err
+	}
+	k = marker{Conditions: honoured}
+	if !minds {
+		k.Conditions = ignored
 	}
 	if _, version, err = readMarker(ctx, m); err != nil {
 		return err
 	}
-	if _, err := writeMarker(ctx, m, marker{Conditions: ignored}, store.Cond{IfVersion: version}); err != nil {
-		return err
+	// Others may be finding out the same. If one of them changes the marker now, the
+	// answer stays as true, and somebody writes it down the next time.
+	_, err = writeMarker(ctx, m, k, store.Cond{IfVersion: version})
+	switch {
+	case !minds && (err == nil || errors.Is(err, errors.ErrUnsupported)):
+		return ErrConditions
+	case minds && errors.Is(err, store.ErrChanged):
+		return nil
 	}
-	return ErrConditions
+	return err
+}
+
+// probe reports whether writes whose condition does not hold are refused. version
+// is one that the marker has or had.
+func probe(ctx context.Context, m Store, version string) (minds bool, err error) {
+	conditions := []store.Cond{
+		{IfAbsent: true},
+		{IfVersion: version}, // this one may hold,
+		{IfVersion: version}, // but not twice
+	}
+	refused := 0
+	for _, c := range conditions {
+		switch _, err := writeMarker(ctx, m, marker{Probe: rand.Text()}, c); {
+		case errors.Is(err, store.ErrChanged):
+			refused++
+		case errors.Is(err, errors.ErrUnsupported):
+			return false, nil
+		case err != nil:
+			return false, err
+		case c.IfAbsent:
+			return false, nil
+		}
+	}
+	return refused >= 2, nil
 }

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,25 +70,30 @@ var kinds = map[string]func(t *testing.T) *team{
 // counter counts what is asked of a mirror.
 type counter struct {
 	mirror.Store
-	opens, puts, lists int
+	opens, puts, lists atomic.Int64
 }
 
 func (c *counter) Open(ctx context.Context, name string) (store.File, error) {
-	c.opens++
+	c.opens.Add(1)
 	return c.Store.Open(ctx, name)
 }
 
 func (c *counter) Put(ctx context.Context, name string, b store.Body, cond store.Cond) (string, error) {
-	c.puts++
+	c.puts.Add(1)
 	return c.Store.Put(ctx, name, b, cond)
 }
 
 func (c *counter) List(ctx context.Context, dir string, o store.ListOptions) iter.Seq2[store.Entry, error] {
-	c.lists++
+	c.lists.Add(1)
 	return c.Store.List(ctx, dir, o)
 }
 
-func (c *counter) total() int { return c.opens + c.puts + c.lists }
+func (c *counter) total() int64 { return c.opens.Load() + c.puts.Load() + c.lists.Load() }
+
+// reset returns what was counted, and begins anew.
+func (c *counter) reset() string {
+	return fmt.Sprintf("%d opens, %d puts, %d lists", c.opens.Swap(0), c.puts.Swap(0), c.lists.Swap(0))
+}
 
 // home is a home that pushes to a team's mirror.
 type home struct {
@@ -332,12 +338,20 @@ func TestPushRules(t *testing.T) {
 			},
 			map[string]string{key: "one\ntwo\n"},
 		},
-		"a rewrite after a lost state diverges, at worst": {
+		"a rewrite after a lost state is known for one by what this home told": {
 			[]step{
 				{"a", "one\n", "", mirror.Uploaded},
-				{"a", "ONE\n", "lose state", mirror.Diverged},
+				{"a", "ONE\n", "lose state", mirror.Rewritten},
 			},
-			map[string]string{key: "one\n", divergedOf("a"): "ONE\n"},
+			map[string]string{key: "ONE\n", historyOf(hashOne): "one\n"},
+		},
+		"a rewrite after state and origin are lost diverges": {
+			[]step{
+				{"a", "one\n", "", mirror.Uploaded},
+				{"a", "ONE\n", "lose origin", mirror.Diverged},
+				{"a", "ONE\nTWO\n", "", mirror.Diverged},
+			},
+			map[string]string{key: "one\n", divergedOf("a2"): "ONE\nTWO\n"},
 		},
 		"a state that is behind does not go back": {
 			[]step{
@@ -368,6 +382,9 @@ func TestPushRules(t *testing.T) {
 						h.write(file, "")
 					case "lose state":
 						h.loseState()
+					case "lose origin":
+						h.loseState()
+						h.origin += "2"
 					case "archive":
 						content := h.read(file)
 						h.remove(file)
@@ -409,7 +426,7 @@ func TestPushNothingToDo(t *testing.T) {
 	if r := h.push(); r.Actions[mirror.Uploaded] != 20 || r.Bytes != 40 {
 		t.Fatalf("%+v", r)
 	}
-	*tm.calls = counter{Store: tm.mirror}
+	tm.calls.reset()
 	if r := h.push(); r.Actions[mirror.Unchanged] != 20 {
 		t.Fatalf("%+v", r)
 	}
@@ -725,7 +742,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 	// So long, and so hard to compress, that no store has read the end of it when
 	// it has read the beginning.
 	var content string
-	for r := rand.New(rand.NewPCG(1, 1)); len(content) < 200<<10; {
+	for r := rand.New(rand.NewPCG(1, 1)); len(content) < 600<<10; {
 		content += fmt.Sprintf(`{"a":"%016x"}`+"\n", r.Uint64())
 	}
 	for what, c := range map[string]struct {
@@ -733,9 +750,13 @@ func TestVerifyFindsDamage(t *testing.T) {
 		shallow bool // found without --deep
 	}{
 		"a flipped byte": {func(t *testing.T, b *gcblob.Bucket, p []byte, meta map[string]string) {
-			p[20] ^= 1
+			p[len(p)*3/4] ^= 1
 			rewrite(t, b, p, meta)
 		}, false},
+		"a flipped byte where a session begins": {func(t *testing.T, b *gcblob.Bucket, p []byte, meta map[string]string) {
+			p[20] ^= 1
+			rewrite(t, b, p, meta)
+		}, true},
 		"cut in the middle": {func(t *testing.T, b *gcblob.Bucket, p []byte, meta map[string]string) {
 			rewrite(t, b, p[:len(p)/2], meta)
 		}, true},
@@ -779,7 +800,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 			}
 			c.damage(t, tm.bucket, p, a.Metadata)
 			for _, deep := range []bool{false, true} {
-				v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: tm.mirror, Home: h.files, Deep: deep})
+				v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: tm.mirror, Home: h.files, Deep: deep, Jobs: 2})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -833,6 +854,93 @@ func TestVerifyPending(t *testing.T) {
 	}
 	if _, err := mirror.Verify(ctx, mirror.Verifying{Mirror: newTeam(t).mirror}); !errors.Is(err, mirror.ErrNoMirror) {
 		t.Errorf("of nothing: %v", err)
+	}
+}
+
+// What a rollout begins with has to be there, and in the version that it means.
+func TestVerifyLineage(t *testing.T) {
+	t.Parallel()
+	parent := meta(rolloutID(1), "", 0) + `{"a":1}` + "\n"
+	child := meta(rolloutID(2), rolloutID(1), len(parent))
+	parentFile, childFile := rolloutFile(1, 20), rolloutFile(2, 20)
+	for name, c := range map[string]struct {
+		does          func(t *testing.T, tm *team, a *home)
+		shallow, deep int // children without
+	}{
+		"as it was": {func(*testing.T, *team, *home) {}, 0, 0},
+		"the parent grew": {func(_ *testing.T, _ *team, a *home) {
+			a.write(parentFile, parent+"{}\n")
+		}, 0, 0},
+		"the parent was rewritten": {func(_ *testing.T, _ *team, a *home) {
+			a.write(parentFile, strings.Replace(parent, `"a"`, `"b"`, 1))
+		}, 0, 0},
+		"the parent is gone": {func(t *testing.T, tm *team, _ *home) {
+			if err := tm.bucket.Delete(ctx, parentFile+".zst"); err != nil {
+				t.Fatal(err)
+			}
+		}, 1, 1},
+		"another version is all there is": {func(t *testing.T, tm *team, a *home) {
+			a.write(parentFile, strings.Replace(parent, `"a"`, `"b"`, 1))
+			a.push()
+			err := tm.bucket.Delete(ctx, "history/"+strings.TrimSuffix(parentFile, ".jsonl")+"/"+sha(parent)+".jsonl.zst")
+			if err != nil {
+				t.Fatal(err)
+			}
+		}, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tm := newTeam(t)
+			a := tm.newHome(t, "a")
+			a.write(parentFile, parent)
+			a.write(childFile, child)
+			a.push()
+			c.does(t, tm, a)
+			a.push()
+			for _, deep := range []bool{false, true} {
+				want := c.shallow
+				if deep {
+					want = c.deep
+				}
+				v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: tm.mirror, Deep: deep})
+				if err != nil || v.Children != 1 || len(v.Incomplete) != want || len(v.Damaged)+len(v.Failures) > 0 {
+					t.Errorf("deep=%v: %+v, %v", deep, v, err)
+				}
+				for _, f := range v.Incomplete {
+					if f.Name != childFile || !errors.Is(f.Err, mirror.ErrLineage) || !strings.Contains(f.Err.Error(), rolloutID(1)) {
+						t.Errorf("%+v", f)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A mirror may be pushed to while it is verified.
+func TestVerifyWhilePushing(t *testing.T) {
+	t.Parallel()
+	for kind, newTeam := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			tm := newTeam(t)
+			h := tm.newHome(t, "a")
+			h.write(file, "one\n")
+			h.push()
+			var pushes sync.WaitGroup
+			pushes.Go(func() {
+				for i := range 100 {
+					h.write(file, strings.Repeat("one\n", i+2))
+					h.push()
+				}
+			})
+			for range 20 {
+				v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: tm.mirror, Deep: true, Jobs: 2})
+				if err != nil || len(v.Damaged) > 0 {
+					t.Errorf("%+v, %v", v, err)
+				}
+			}
+			pushes.Wait()
+		})
 	}
 }
 

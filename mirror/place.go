@@ -60,8 +60,8 @@ func (p *pusher) place(ctx context.Context, src *source, s slot, out *Outcome) e
 		return err
 	}
 	a := attempt{pusher: p, src: src, slot: s, out: out, base: known.Base}
-	if ok {
-		a.cur = &known.object
+	if planned := p.plannedAt(s.key) != ""; ok && (planned || !p.DryRun) {
+		a.cur, a.seen = &known.object, planned
 	} else if err = a.find(ctx); err != nil {
 		return err
 	}
@@ -95,25 +95,26 @@ type attempt struct {
 	base string  // plain hash that the slot and this home last had both; "": none
 }
 
-// find finds out what the slot holds of which the state knows nothing.
+// find finds out what the slot holds of which the state knows nothing. What this
+// home has told of the object tells more of it, if it is still the same: all that
+// a look would, and that this home had its bytes.
 func (a *attempt) find(ctx context.Context) error {
 	version, ok, err := a.index.version(ctx, a.slot.key)
 	if err != nil {
 		return err
 	}
-	if ok && version == "" {
+	if !ok {
+		if err := a.look(ctx); err != nil || a.cur == nil {
+			return err
+		}
+		version = a.cur.Version
+	}
+	if version == "" {
 		a.cur, a.seen = nil, true
 		return nil
 	}
-	if ok && !a.slot.own {
-		// What this home has told of the object, if it is still the same, spares the look.
-		a.mu.Lock()
-		m, err := a.ledger.read(ctx, monthOf(a.src.name))
-		var fact Fact
-		if err == nil {
-			fact = m.facts[a.src.name.String()]
-		}
-		a.mu.Unlock()
+	if !a.slot.own {
+		fact, err := a.fact(ctx)
 		if err != nil {
 			return err
 		}
@@ -122,7 +123,21 @@ func (a *attempt) find(ctx context.Context) error {
 			return nil
 		}
 	}
+	if a.seen {
+		return nil
+	}
 	return a.look(ctx)
+}
+
+// fact returns what this home has told of the rollout.
+func (a *attempt) fact(ctx context.Context) (Fact, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m, err := a.ledger.read(ctx, monthOf(a.src.name))
+	if err != nil {
+		return Fact{}, err
+	}
+	return m.facts[a.src.name.String()], nil
 }
 
 // look finds out what the slot holds. Bytes that are no version, which a foreign
@@ -215,14 +230,11 @@ func (a *attempt) try(ctx context.Context) error {
 		return a.try(ctx)
 	}
 
-	f, err := a.Mirror.Open(ctx, a.slot.key)
+	f, err := a.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if f.Info().Version != cur.Version {
-		return store.ErrChanged
-	}
 	remote := &source{f: f}
 	err = remote.read(ctx, src.version.Size)
 	if err == nil && remote.version.hash() != cur.SHA256 {
@@ -250,6 +262,25 @@ func (a *attempt) try(ctx context.Context) error {
 	return a.beside(ctx)
 }
 
+// open opens what the slot holds.
+func (a *attempt) open(ctx context.Context) (store.File, error) {
+	if file := a.plannedAt(a.slot.key); file != "" {
+		return a.Home.Open(ctx, file)
+	}
+	f, err := a.Mirror.Open(ctx, a.slot.key)
+	if err == nil && f.Info().Version != a.cur.Version {
+		err = errors.Join(store.ErrChanged, f.Close())
+	}
+	return f, err
+}
+
+// plannedAt returns the path of the file that this dry run would have put at key.
+func (p *pusher) plannedAt(key string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.planned[key]
+}
+
 // beside finds src in the slot's history, or brings it beside the slot.
 func (a *attempt) beside(ctx context.Context) error {
 	key := historyKey(a.slot.key, a.src.version.hash())
@@ -272,7 +303,11 @@ func (a *attempt) beside(ctx context.Context) error {
 // put writes src into the slot and remembers it.
 func (a *attempt) put(ctx context.Context, c store.Cond, did Action) error {
 	version := ""
-	if !a.DryRun {
+	if a.DryRun {
+		a.mu.Lock()
+		a.planned[a.slot.key] = a.out.Path
+		a.mu.Unlock()
+	} else {
 		var err error
 		if version, err = a.Mirror.Put(ctx, a.slot.key, a.src.body(ctx), c); err != nil {
 			return err

@@ -123,6 +123,7 @@ func newPusher(o Pushing) (*pusher, error) {
 		Pushing: o,
 		report:  Report{Actions: map[Action]int{}},
 		due:     change{},
+		planned: map[string]string{},
 		ledger:  newLedger(o.Mirror, o.Origin),
 		index:   &index{m: o.Mirror},
 	}
@@ -144,13 +145,14 @@ type pusher struct {
 	waiting map[uuid.UUID][]candidate // those of them that are not idle
 	lost    map[string]bool           // objects that are not as the state says; nil if nobody has looked
 
-	mu     sync.Mutex // guards what follows
-	report Report
-	ledger *ledger
-	due    change // is to be saved in the state
-	dues   int    // rollouts in it
-	saved  time.Time
-	told   time.Time
+	mu      sync.Mutex        // guards what follows
+	planned map[string]string // what a dry run would write: path in the home by name in the mirror
+	report  Report
+	ledger  *ledger
+	due     change // is to be saved in the state
+	dues    int    // rollouts in it
+	saved   time.Time
+	told    time.Time
 }
 
 func (p *pusher) run(ctx context.Context) error {
@@ -394,38 +396,13 @@ func (p *pusher) one(ctx context.Context, c *candidate) (out Outcome, wait bool)
 		return out.failed(err), false
 	}
 	defer f.Close()
-	base, err := baseOf(ctx, f)
-	if errors.Is(err, errNoMeta) { // then it begins with nothing that could be pushed
-		err = nil
-	}
-	if err != nil {
-		return out.failed(err), false
-	}
-	if base.Rollout != "" && !c.ordered {
-		if id, err := uuid.Parse(base.Rollout); err == nil && p.pending[id] {
-			c.base = id
-			return out, true
-		}
-	}
 	src := &source{f: f, name: c.name()}
-	if c.live {
-		src.limit, err = lastLineEnd(ctx, f)
-		if err == nil && src.limit == 0 {
-			out.Action = Waiting
-			return out, false
-		}
-	} else {
-		src.current = func() bool { return p.at(ctx, c.path) == f.Info().Version }
-	}
-	if err == nil {
-		err = p.place(ctx, src, slot{key: c.key(), second: c.second}, &out)
-	}
-	var pin *Pin
-	if err == nil {
-		pin, err = p.pin(ctx, c, base)
-	}
+	base, pin, err := p.bring(ctx, c, src, &out)
 	switch {
-	case errors.Is(err, errSourceChanged):
+	case base != uuid.Nil:
+		c.base = base
+		return out, true
+	case errors.Is(err, errSourceChanged), errors.Is(err, store.ErrChanged) && p.at(ctx, c.path) != f.Info().Version:
 		out.Action = Waiting
 		return out, false
 	case err != nil:
@@ -436,6 +413,36 @@ func (p *pusher) one(ctx context.Context, c *candidate) (out Outcome, wait bool)
 		return out.failed(err), false
 	}
 	return out, false
+}
+
+// bring brings src, which is c, into the mirror, and returns what it begins with.
+// If that is a rollout of the pass that has to be pushed before, it only returns
+// its id.
+func (p *pusher) bring(ctx context.Context, c *candidate, src *source, out *Outcome) (first uuid.UUID, pin *Pin, err error) {
+	base, err := baseOf(ctx, src.f)
+	if err != nil && !errors.Is(err, errNoMeta) { // without one, it begins with nothing that could be pushed
+		return uuid.Nil, nil, err
+	}
+	if base.Rollout != "" && !c.ordered {
+		if id, err := uuid.Parse(base.Rollout); err == nil && p.pending[id] {
+			return id, nil, nil
+		}
+	}
+	if c.live {
+		if src.limit, err = lastLineEnd(ctx, src.f); err != nil {
+			return uuid.Nil, nil, err
+		}
+		if src.limit == 0 {
+			return uuid.Nil, nil, errSourceChanged // it has just begun
+		}
+	} else {
+		src.current = func() bool { return p.at(ctx, c.path) == src.f.Info().Version }
+	}
+	if err := p.place(ctx, src, slot{key: c.key(), second: c.second}, out); err != nil {
+		return uuid.Nil, nil, err
+	}
+	pin, err = p.pin(ctx, c, base)
+	return uuid.Nil, pin, err
 }
 
 func (o Outcome) failed(err error) Outcome {

@@ -1,13 +1,18 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"path"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/store"
@@ -19,11 +24,13 @@ type Verifying struct {
 	// Home, if set, is compared with the mirror.
 	Home store.Source
 	// Deep reads and decodes every byte. Otherwise an object's trailer, seek table
-	// and metadata are held against each other, and a home's rollout against the
-	// size of the mirror's.
+	// and metadata are held against each other, and of a lineage and of a home's
+	// rollout only the lengths against the mirror's.
 	Deep bool
-	// Each, if set, is called with each object and each rollout of the home, from
-	// one goroutine.
+	// Jobs is how many objects are looked at at a time; 0 is 1.
+	Jobs int
+	// Each, if set, is called with each object and each rollout of the home, in no
+	// particular order, one at a time.
 	Each func(Finding)
 }
 
@@ -34,31 +41,38 @@ type Finding struct {
 	// Pending is true of a rollout of the home of which the mirror does not have
 	// all bytes: it was not pushed yet, or what was pushed is damaged.
 	Pending bool
-	// Err is what is wrong: store.ErrCorrupt for what does not match its hash.
+	// Err is what is wrong: store.ErrCorrupt for what does not match its hash,
+	// ErrLineage for a rollout that begins with what the mirror does not have.
 	Err error
 }
 
 // Verification sums up a Verify.
 type Verification struct {
-	Objects  int
-	Bytes    int64 // plain bytes of the objects
-	Compared int   // rollouts of the home
-	Pending  int
-	Damaged  []Finding // what is not what was written
-	Failures []Finding // what could not be looked at
+	Objects    int
+	Bytes      int64 // plain bytes of the objects
+	Children   int   // objects that begin with another rollout by reference
+	Compared   int   // rollouts of the home
+	Pending    int
+	Damaged    []Finding // what is not what was written
+	Incomplete []Finding // what begins with something that is not there
+	Failures   []Finding // what could not be looked at
 }
 
-// Verify holds every object of a mirror against its own hash, and a home against
-// the mirror. One bad object does not keep it from the others; the error is of
-// what kept it from going on.
+// Verify holds every object of a mirror against its own hash, what rollouts begin
+// with against the mirror, and a home against it. One bad object does not keep it
+// from the others; the error is of what kept it from going on. Pushes may go on
+// meanwhile.
 func Verify(ctx context.Context, o Verifying) (Verification, error) {
-	v := &verifier{Verifying: o}
+	v := &verifier{Verifying: o, lineage: newLineage(o.Mirror, NewFacts(o.Mirror))}
 	err := v.run(ctx)
 	return v.result, err
 }
 
 type verifier struct {
 	Verifying
+	lineage *lineage
+
+	mu     sync.Mutex // guards what follows
 	result Verification
 }
 
@@ -66,50 +80,74 @@ func (v *verifier) run(ctx context.Context) error {
 	if err := Check(ctx, v.Mirror); err != nil {
 		return err
 	}
-	for e, err := range walk(ctx, v.Mirror, store.ListOptions{Unordered: true}, sessionsDir, archivedDir, divergedDir, historyDir, originsDir) {
-		if err != nil {
-			return err
-		}
-		f := Finding{Name: e.Name}
-		switch {
-		case strings.HasSuffix(e.Name, logSuffix):
-			f.Size, f.Err = v.object(ctx, e.Name)
-		case strings.HasSuffix(e.Name, foreignSuffix):
-			f.Size, f.Err = v.foreign(ctx, e.Name)
-		default:
-			continue // not ours
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		v.result.Objects++
-		v.result.Bytes += f.Size
-		v.found(f)
+	err := v.all(ctx, walk(ctx, v.Mirror, store.ListOptions{Unordered: true}, sessionsDir, archivedDir, divergedDir, historyDir, originsDir),
+		func(ctx context.Context, name string) (f Finding, ok bool) {
+			f.Name = name
+			switch {
+			case strings.HasSuffix(name, logSuffix):
+				f.Size, f.Err = v.object(ctx, name)
+			case strings.HasSuffix(name, foreignSuffix):
+				f.Size, f.Err = v.foreign(ctx, name)
+			default:
+				return f, false // not ours
+			}
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			v.result.Objects++
+			v.result.Bytes += f.Size
+			return f, true
+		})
+	if err != nil || v.Home == nil {
+		return err
 	}
-	if v.Home == nil {
-		return nil
+	return v.all(ctx, walk(ctx, v.Home, store.ListOptions{}, sessionsDir, archivedDir),
+		func(ctx context.Context, name string) (Finding, bool) {
+			n, err := codec.ParseName(path.Base(name))
+			if err != nil || !strings.HasSuffix(name, logSuffix) {
+				return Finding{}, false
+			}
+			f := v.local(ctx, name, n)
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			v.result.Compared++
+			if f.Pending {
+				v.result.Pending++
+			}
+			return f, true
+		})
+}
+
+// all looks at logs, Jobs at a time.
+func (v *verifier) all(ctx context.Context, logs iter.Seq2[store.Entry, error], look func(context.Context, string) (Finding, bool)) error {
+	jobs, running := errgroup.WithContext(ctx)
+	jobs.SetLimit(max(v.Jobs, 1))
+	var failed error
+	for e, err := range logs {
+		if failed = err; err != nil || running.Err() != nil {
+			break
+		}
+		jobs.Go(func() error {
+			f, ok := look(running, e.Name)
+			if err := running.Err(); err != nil {
+				return err
+			}
+			if ok {
+				v.found(f)
+			}
+			return nil
+		})
 	}
-	for r, err := range rollouts(ctx, v.Home, sessionsDir, archivedDir) {
-		if err != nil {
-			return err
-		}
-		f := v.local(ctx, r)
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		v.result.Compared++
-		if f.Pending {
-			v.result.Pending++
-		}
-		v.found(f)
-	}
-	return nil
+	return cmp.Or(failed, jobs.Wait())
 }
 
 func (v *verifier) found(f Finding) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	switch {
 	case errors.Is(f.Err, store.ErrCorrupt):
 		v.result.Damaged = append(v.result.Damaged, f)
+	case errors.Is(f.Err, ErrLineage):
+		v.result.Incomplete = append(v.result.Incomplete, f)
 	case f.Err != nil:
 		v.result.Failures = append(v.result.Failures, f)
 	}
@@ -118,8 +156,20 @@ func (v *verifier) found(f Finding) {
 	}
 }
 
-// object checks a sealed log and returns its plain size.
-func (v *verifier) object(ctx context.Context, key string) (int64, error) {
+// object checks a sealed log and what it begins with, and returns its plain size.
+func (v *verifier) object(ctx context.Context, key string) (size int64, err error) {
+	// A push may replace it between two requests.
+	const attempts = 3
+	for range attempts {
+		size, err = v.version(ctx, key)
+		if !errors.Is(err, store.ErrChanged) && !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return size, err
+}
+
+func (v *verifier) version(ctx context.Context, key string) (int64, error) {
 	trailer, err := v.trailer(ctx, key)
 	if err != nil {
 		return 0, err
@@ -133,7 +183,42 @@ func (v *verifier) object(ctx context.Context, key string) (int64, error) {
 		return trailer.Size, err
 	}
 	defer f.Close()
-	return trailer.Size, agree(key, f.Info(), trailer)
+	if err := agree(key, f.Info(), trailer); err != nil {
+		// Unless it was replaced between the two requests, they contradict each other.
+		if again, e := v.trailer(ctx, key); e == nil && again.SHA256 != trailer.SHA256 {
+			err = store.ErrChanged
+		}
+		return trailer.Size, err
+	}
+	return trailer.Size, v.begins(ctx, key, f)
+}
+
+// begins checks that the mirror has what a version begins with.
+func (v *verifier) begins(ctx context.Context, key string, f store.File) error {
+	if strings.HasPrefix(key, originsDir+"/") {
+		return nil
+	}
+	n, err := codec.ParseName(path.Base(keyOf(key)))
+	if err != nil {
+		return nil // it lies elsewhere than it would as ours
+	}
+	pin, ok, err := v.lineage.pin(ctx, n, f)
+	if errors.Is(err, errNoMeta) || err == nil && !ok {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	v.mu.Lock()
+	v.result.Children++
+	v.mu.Unlock()
+	if !v.Deep {
+		pin.SHA256 = "" // else its parent would have to be read
+	}
+	if _, err := v.lineage.version(ctx, pin); err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
 }
 
 // agree compares what the store says of an object with the object's own trailer.
@@ -206,9 +291,9 @@ func (v *verifier) foreign(ctx context.Context, key string) (int64, error) {
 
 // local compares a rollout of the home with the mirror. What differs is pending:
 // the home is not held to the mirror, it may have grown or been rewritten.
-func (v *verifier) local(ctx context.Context, r found) Finding {
-	out := Finding{Name: r.Path}
-	f, err := v.Home.Open(ctx, r.Path)
+func (v *verifier) local(ctx context.Context, file string, n codec.Name) Finding {
+	out := Finding{Name: file}
+	f, err := v.Home.Open(ctx, file)
 	if err != nil {
 		out.Err = err
 		return out
@@ -222,27 +307,19 @@ func (v *verifier) local(ctx context.Context, r found) Finding {
 		}
 		out.Size = src.version.Size
 	}
-	out.Pending, out.Err = v.pending(ctx, Key(r.Name, r.Path), src, out.Size)
+	out.Pending, out.Err = v.pending(ctx, Key(n, file), src, out.Size)
 	return out
 }
 
 // pending reports whether none of the versions at key has the bytes of src.
 func (v *verifier) pending(ctx context.Context, key string, src *source, size int64) (bool, error) {
-	for _, dir := range []string{path.Dir(key), divergedDir + "/" + strings.TrimSuffix(key, logSuffix), historyDir + "/" + strings.TrimSuffix(key, logSuffix)} {
-		for e, err := range v.Mirror.List(ctx, dir, store.ListOptions{}) {
-			if errors.Is(err, fs.ErrNotExist) {
-				break
-			}
-			if err != nil {
-				return false, err
-			}
-			if e.Dir || dir == path.Dir(key) && e.Name != key || !strings.HasSuffix(e.Name, logSuffix) {
-				continue
-			}
-			has, err := v.has(ctx, e.Name, src, size)
-			if has || err != nil {
-				return false, err
-			}
+	for e, err := range versions(ctx, v.Mirror, key) {
+		if err != nil {
+			return false, err
+		}
+		has, err := v.has(ctx, e.Name, src, size)
+		if has || err != nil {
+			return false, err
 		}
 	}
 	return true, nil

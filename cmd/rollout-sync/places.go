@@ -105,7 +105,8 @@ func (a *app) openMirror(ctx context.Context, make bool) (*blob.Store, error) {
 	case err != nil:
 		return nil, fmt.Errorf("mirror %s://%s: %w", u.Scheme, path.Join(u.Host, u.Path), err)
 	}
-	return blob.New(b, &blob.Options{Service: kind.service}), nil
+	kind.service.SingleWriter = kind.service.SingleWriter || a.singleWriter
+	return blob.New(b, &blob.Options{Service: kind.service, UploadRate: a.uploadRate}), nil
 }
 
 // services are the object stores that a URL can name, by its scheme.

@@ -1,18 +1,33 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
+	"gocloud.dev/blob/memblob"
 
 	"github.com/rollout-sync/rollout/mirror"
+	"github.com/rollout-sync/rollout/store/blob"
 )
 
+type pushFlags struct {
+	idle        time.Duration
+	live        bool
+	jobs        int
+	bwlimit     string
+	maxDuration time.Duration
+	dryRun      bool
+	reconcile   bool
+}
+
 func (a *app) pushCommand() *cobra.Command {
-	var idle time.Duration
+	var p pushFlags
 	cmd := &cobra.Command{
 		Use:   "push",
 		Short: "Bring what is new in the home to the mirror",
@@ -22,14 +37,27 @@ often as you like; with nothing to do it makes no request.
 
 Nothing in the mirror is ever destroyed by a push: a session that was rewritten
 keeps its old version in the mirror's history, two homes that have different
-versions of one session keep both, and what is deleted here stays there.`,
+versions of one session keep both, and what is deleted here stays there.
+
+A session of 64 MiB or more that keeps growing is pushed again when a tenth has
+been added, or after six hours: each push sends all of it.`,
 		Example: `  rollout-sync push
   rollout-sync push --mirror 's3://team-sessions?region=eu-central-1&prefix=codex/'
+  rollout-sync push --dry-run --json
+  rollout-sync push --bwlimit 2MiB --max-duration 50m
   */15 * * * *  rollout-sync push    # in a crontab`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.push(cmd, idle) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.push(cmd, p) },
 	}
-	cmd.Flags().DurationVar(&idle, "idle", 10*time.Minute, "leave sessions alone that changed less than this `time` ago")
+	f := cmd.Flags()
+	f.DurationVar(&p.idle, "idle", 10*time.Minute, "leave sessions alone that changed less than this `time` ago")
+	f.BoolVar(&p.live, "live", false, "also push sessions that are being written to, up to their last complete line")
+	f.IntVar(&p.jobs, "jobs", 4, "how many sessions to push at a time")
+	f.StringVar(&p.bwlimit, "bwlimit", "", "send at most this many `bytes` a second, such as 500kB or 2MiB")
+	f.DurationVar(&p.maxDuration, "max-duration", 0, "begin no further session after this `time`; the next push goes on (0: no limit)")
+	f.BoolVarP(&p.dryRun, "dry-run", "n", false, "only tell what would be done")
+	f.BoolVar(&p.reconcile, "reconcile", false, "compare with a listing of the mirror what was pushed before; happens by itself once a week")
+	f.BoolVar(&a.singleWriter, "single-writer", false, "no other push to this mirror ever runs at the same time, so its store need not know conditional writes")
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -41,20 +69,40 @@ type pushed struct {
 	Key     string        `json:"key"`
 	Size    int64         `json:"plain_size"`
 	Foreign string        `json:"foreign,omitempty"`
+	DryRun  bool          `json:"dry_run,omitempty"` // it would be done
 	Error   string        `json:"error,omitempty"`
 }
 
-func (a *app) push(cmd *cobra.Command, idle time.Duration) (err error) {
+func (p *pushFlags) check() (bwlimit int64, err error) {
+	switch {
+	case p.idle < 0:
+		return 0, usagef("--idle %v: must not be negative", p.idle)
+	case p.jobs < 1:
+		return 0, usagef("--jobs %d: at least 1", p.jobs)
+	case p.maxDuration < 0:
+		return 0, usagef("--max-duration %v: must not be negative", p.maxDuration)
+	case p.bwlimit == "":
+		return 0, nil
+	}
+	n, err := humanize.ParseBytes(p.bwlimit)
+	if err != nil || n == 0 || n > math.MaxInt64 {
+		return 0, usagef("--bwlimit %q: a number of bytes a second is wanted, such as 500kB or 2MiB", p.bwlimit)
+	}
+	return int64(n), nil
+}
+
+func (a *app) push(cmd *cobra.Command, p pushFlags) (err error) {
 	ctx := cmd.Context()
-	if idle < 0 {
-		return usagef("--idle %v: must not be negative", idle)
+	began := time.Now()
+	if a.uploadRate, err = p.check(); err != nil {
+		return err
 	}
 	home, err := a.openHome()
 	if err != nil {
 		return err
 	}
 	defer home.Close()
-	origin, err := a.originID(true)
+	origin, err := a.originID(!p.dryRun)
 	if err != nil {
 		return err
 	}
@@ -63,15 +111,27 @@ func (a *app) push(cmd *cobra.Command, idle time.Duration) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, state.Close()) }()
-	m, err := a.openMirror(ctx, true)
+	m, err := a.openMirror(ctx, !p.dryRun)
+	if p.dryRun && errors.Is(err, mirror.ErrNoMirror) {
+		m, err = blob.New(memblob.OpenBucket(nil), nil), nil // one without anything in it
+	}
 	if err != nil {
 		return err
 	}
 	defer m.Close()
 
-	report, err := mirror.Push(ctx, mirror.Pushing{
-		Home: home.Store(), Mirror: m, State: state, Origin: origin, Idle: idle, Each: a.eachPushed,
-	})
+	o := mirror.Pushing{
+		Home: home.Store(), Mirror: m, State: state, Origin: cmp.Or(origin, "new"),
+		Idle: p.idle, Live: p.live, Jobs: p.jobs, DryRun: p.dryRun, Reconcile: p.reconcile, SingleWriter: a.singleWriter,
+		Each: func(o mirror.Outcome) { a.eachPushed(o, p.dryRun) },
+	}
+	if p.maxDuration > 0 {
+		o.Until = began.Add(p.maxDuration)
+	}
+	report, err := mirror.Push(ctx, o)
+	if errors.Is(err, mirror.ErrConditions) {
+		err = fmt.Errorf("%w (give --single-writer if never more than one runs at a time)", err)
+	}
 	for _, path := range report.Vanished {
 		fmt.Fprintf(a.err, "vanished: %s (the mirror keeps it)\n", clean(path))
 	}
@@ -79,7 +139,10 @@ func (a *app) push(cmd *cobra.Command, idle time.Duration) (err error) {
 		return err
 	}
 	if !a.json {
-		fmt.Fprintln(a.out, summary(report))
+		fmt.Fprintln(a.out, summary(report, p.dryRun))
+	}
+	if report.Left > 0 {
+		fmt.Fprintf(a.err, "time is up: %d sessions are left for the next push\n", report.Left)
 	}
 	switch {
 	case len(report.Foreign) > 0:
@@ -92,7 +155,7 @@ func (a *app) push(cmd *cobra.Command, idle time.Duration) (err error) {
 	return nil
 }
 
-func (a *app) eachPushed(o mirror.Outcome) {
+func (a *app) eachPushed(o mirror.Outcome, dryRun bool) {
 	if o.Err != nil {
 		fmt.Fprintf(a.err, "failed: %s\n", about(o.Path, o.Err))
 	}
@@ -100,7 +163,7 @@ func (a *app) eachPushed(o mirror.Outcome) {
 		fmt.Fprintf(a.err, "foreign: %s was not what was pushed there; its bytes are kept as %s\n", clean(o.Key), clean(o.Foreign))
 	}
 	if a.json {
-		line := pushed{Action: o.Action, Path: o.Path, Key: o.Key, Size: o.Size, Foreign: o.Foreign}
+		line := pushed{Action: o.Action, Path: o.Path, Key: o.Key, Size: o.Size, Foreign: o.Foreign, DryRun: dryRun}
 		if o.Err != nil {
 			line.Error = oneLine(o.Err)
 		}
@@ -114,7 +177,7 @@ func (a *app) eachPushed(o mirror.Outcome) {
 }
 
 // summary is the last line of a push, in the order in which actions are worse.
-func summary(r mirror.Report) string {
+func summary(r mirror.Report, dryRun bool) string {
 	parts := []string{fmt.Sprintf("%d sessions", r.Rollouts)}
 	for _, action := range []mirror.Action{
 		mirror.Uploaded, mirror.Extended, mirror.Rewritten, mirror.Diverged, mirror.Unchanged,
@@ -124,7 +187,9 @@ func summary(r mirror.Report) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, action))
 		}
 	}
-	if r.Bytes > 0 {
+	if r.Bytes > 0 && dryRun {
+		parts = append(parts, size(r.Bytes)+" to push (nothing was done)")
+	} else if r.Bytes > 0 {
 		parts = append(parts, size(r.Bytes)+" pushed")
 	}
 	return strings.Join(parts, ", ")

@@ -17,6 +17,8 @@ type app struct {
 	stdio
 	home, mirror, origin string
 	json                 bool
+	singleWriter         bool  // the store's conditions need not hold
+	uploadRate           int64 // bytes a second; 0: no limit
 }
 
 // run is the program: it returns the exit code.
