@@ -94,11 +94,20 @@ type world struct {
 	rollouts int // how many there are
 	step     int
 	story    []string
-	pins     map[string]map[[32]byte]bool // by child: what its base was when it was pushed
+	pins     map[string]pins // by child
 	twins    map[string]bool              // rollouts of which a home has had two files
 	told     map[teller]codec.ThreadName
 	unsure   map[teller]bool // what was told last is not known
 }
+
+// pins are the hashes of what a rollout began with when it was pushed, of which the
+// mirror knows one if sure is true.
+type pins struct {
+	sums map[[32]byte]bool
+	sure bool
+}
+
+func (p pins) has(prefix string) bool { return p.sums[sha256.Sum256([]byte(prefix))] }
 
 // teller is an origin that tells of a rollout.
 type teller struct{ rollout, origin string }
@@ -112,7 +121,7 @@ func newWorld(t *testing.T, seed int) *world {
 	w := &world{
 		t: t, seed: seed, r: rand.New(rand.NewPCG(uint64(seed), 8)), team: tm, witness: newWitness(tm.bucket),
 		now:  time.Date(2026, 11, 20, 8, 0, 0, 0, time.UTC),
-		pins: map[string]map[[32]byte]bool{}, twins: map[string]bool{}, told: map[teller]codec.ThreadName{}, unsure: map[teller]bool{},
+		pins: map[string]pins{}, twins: map[string]bool{}, told: map[teller]codec.ThreadName{}, unsure: map[teller]bool{},
 	}
 	for _, label := range []string{"a", "b", "c"} {
 		m := &machine{w: w, label: label, afs: afero.NewMemMapFs(), logs: map[string]*logFile{}}
@@ -966,7 +975,7 @@ func (w *world) judgeOutcome(a *attempt, o mirror.Outcome, contents []string, qu
 		return
 	}
 	content := held[0]
-	w.judgeLineage(a, path.Base(o.Path), content)
+	w.judgeLineage(a, path.Base(o.Path), content, quiet && a.err == nil)
 	if !quiet || a.either(o.Path) {
 		return
 	}
@@ -994,7 +1003,7 @@ func (w *world) judgeOutcome(a *attempt, o mirror.Outcome, contents []string, qu
 
 // judgeLineage: what a rollout that was pushed begins with is in the mirror too,
 // idle or not.
-func (w *world) judgeLineage(a *attempt, child, content string) {
+func (w *world) judgeLineage(a *attempt, child, content string, sure bool) {
 	w.t.Helper()
 	b, ok := basisOf(content)
 	if !ok {
@@ -1014,11 +1023,14 @@ func (w *world) judgeLineage(a *attempt, child, content string) {
 			child, parent, brief(prefix), w.witness.tell(parent))
 	}
 	w.witness.owe(parent, prefix)
-	if w.pins[child] == nil {
-		w.pins[child] = map[[32]byte]bool{}
+	p := w.pins[child]
+	if p.sums == nil {
+		p.sums = map[[32]byte]bool{}
 	}
-	w.pins[child][sha256.Sum256([]byte(prefix))] = true
-	w.judgeLineage(a, parent, prefix)
+	p.sums[sha256.Sum256([]byte(prefix))] = true
+	p.sure = p.sure || sure && !w.twins[child]
+	w.pins[child] = p
+	w.judgeLineage(a, parent, prefix, false) // which may be pushed, or not be told of, later
 }
 
 // newest returns what has to be current when a home that has content has pushed.
@@ -1130,7 +1142,7 @@ func (m *machine) restore(r *rand.Rand) string {
 		}
 		slices.Sort(all)
 		want := nameOf(all[r.IntN(len(all))])
-		o.Want = func(n codec.Name) bool { return n.Session == want.Session }
+		o.Want = func(n codec.Name) bool { return n == want }
 		did = "restores " + want.String()
 	}
 	if r.IntN(6) == 0 {
@@ -1236,10 +1248,9 @@ func (w *world) restoreAfresh(origin string) {
 	fresh.files = memfs.New(fresh.afs)
 	r, err := mirror.Restore(ctx, mirror.Restoring{Home: fresh.files, Mirror: w.team.mirror, Origin: origin})
 	w.must(err)
+	failed := map[string]error{} // by rollout
 	for _, f := range r.Failures {
-		if l.scars[f.Key+".zst"] == nil {
-			w.fail("Restore: %+v", f)
-		}
+		failed[f.Name.String()] = f.Err
 	}
 	fresh.lookAround()
 	got := map[string]string{} // by rollout
@@ -1251,14 +1262,57 @@ func (w *world) restoreAfresh(origin string) {
 		w.judgePlace(origin, p, f)
 	}
 	for key, o := range l.objects {
-		if !isCurrent(key) || l.scars[key] != nil {
-			continue
-		}
-		if content, ok := got[o.rollout]; !ok || content != o.plain {
-			w.fail("restored is %s of %s, and current is %s", brief(content), o.rollout, brief(o.plain))
+		if isCurrent(key) && l.scars[key] == nil {
+			w.judgeRestored(o, got, failed[o.rollout])
 		}
 	}
 	w.judgeNames(fresh.names(), got)
+}
+
+// judgeRestored: what came back of a rollout of which o is current, and err is what
+// the restore says, is that version; or it is the one that another begins with. And
+// what it begins with itself came back with it.
+func (w *world) judgeRestored(o object, got map[string]string, err error) {
+	w.t.Helper()
+	content, ok := got[o.rollout]
+	if ok != (err == nil || errors.Is(err, mirror.ErrDiffers)) || ok && err == nil && content != o.plain {
+		if !ok && errors.Is(err, mirror.ErrLineage) && !w.fits(o.plain, o.rollout, got) {
+			return
+		}
+		w.fail("restored is %s of %s (%v), and current is %s", brief(content), o.rollout, err, brief(o.plain))
+	}
+	if err != nil && !w.needed(o, content, got) {
+		w.fail("restored is %s of %s (%v), and nothing needs another version than the current one, %s", brief(content), o.rollout, err, brief(o.plain))
+	}
+	if !restoreKnowsNoLineage && !w.fits(content, o.rollout, got) {
+		w.fail("%s was restored without what it begins with", o.rollout)
+	}
+}
+
+// fits reports whether what content, of a rollout, begins with is among what was
+// restored, as far as the mirror can know it.
+func (w *world) fits(content, rollout string, got map[string]string) bool {
+	b, ok := basisOf(content)
+	if !ok || !w.pins[rollout].sure {
+		return true
+	}
+	for parent, c := range got {
+		if nameOf(parent).Rollout.String() == b.Rollout {
+			return len(c) >= b.Offset && w.pins[rollout].has(c[:b.Offset]) && w.fits(c[:b.Offset], parent, got)
+		}
+	}
+	return false
+}
+
+// needed reports whether a restored rollout begins with content and not with o.
+func (w *world) needed(o object, content string, got map[string]string) bool {
+	for child, c := range got {
+		if b, ok := basisOf(c); ok && b.Rollout == nameOf(o.rollout).Rollout.String() &&
+			len(content) >= b.Offset && (len(o.plain) < b.Offset || o.plain[:b.Offset] != content[:b.Offset]) && w.witness.holds(o.rollout, content) && child != o.rollout {
+			return true
+		}
+	}
+	return false
 }
 
 // judgePlace: what a home has itself is restored to where it has it, and with the
