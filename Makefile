@@ -4,7 +4,7 @@
 RACE := $(shell command -v cc >/dev/null 2>&1 && [ "$$(go env CGO_ENABLED)" = 1 ] && echo -race)
 MODULES := . integration bench
 
-.PHONY: test check cross unit integration codex mutate soak bench bench-list fuzz
+.PHONY: test check cross unit integration codex mutate soak bench bench-list bench-push fuzz
 
 ## test: everything that CI runs
 test: check cross unit integration mutate
@@ -53,6 +53,12 @@ bench:
 SIZES ?= 1000,50000
 bench-list:
 	cd bench && go run ./listing -sizes $(SIZES) -codex "$(CODEX)"
+
+## bench-push: pushes SIZE MB and SESSIONS sessions, beside rclone; memory of all commands
+SIZE ?= 512
+SESSIONS ?= 10000
+bench-push:
+	cd bench && go run ./push -size $(SIZE) -sessions $(SESSIONS)
 
 ## fuzz: each fuzz target for FUZZTIME
 FUZZTIME ?= 30s

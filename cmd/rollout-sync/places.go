@@ -90,23 +90,43 @@ func (a *app) openMirror(ctx context.Context, make bool) (*blob.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	kind, ok := services[u.Scheme]
-	if !ok {
-		return nil, usagef("--mirror: %s:// is none of s3:// gs:// azblob:// file://", u.Scheme)
-	}
 	isDir := u.Scheme == dirblob.Scheme
 	if isDir && make {
 		u = withParam(u, "create_dir", "true")
 	}
-	b, err := kind.opener.OpenBucketURL(ctx, u)
-	switch {
-	case isDir && errors.Is(err, fs.ErrNotExist):
+	b, service, err := openBucket(ctx, u)
+	if isDir && errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", a.mirror, mirror.ErrNoMirror)
-	case err != nil:
-		return nil, fmt.Errorf("mirror %s://%s: %w", u.Scheme, path.Join(u.Host, u.Path), err)
 	}
-	kind.service.SingleWriter = kind.service.SingleWriter || a.singleWriter
-	return blob.New(b, &blob.Options{Service: kind.service, UploadRate: a.uploadRate}), nil
+	if err != nil {
+		return nil, err
+	}
+	service.SingleWriter = service.SingleWriter || a.singleWriter
+	return blob.New(b, &blob.Options{Service: service, UploadRate: a.uploadRate}), nil
+}
+
+// openBucket opens what a mirror's URL names, below its prefix if it has one.
+func openBucket(ctx context.Context, u *url.URL) (*gcblob.Bucket, blob.Service, error) {
+	kind, ok := services[u.Scheme]
+	switch {
+	case !ok:
+		return nil, blob.Service{}, usagef("--mirror: %s:// is none of s3:// gs:// azblob:// file://", u.Scheme)
+	case u.Scheme != dirblob.Scheme && strings.Trim(u.Path, "/") != "":
+		// gocloud would leave it out, and use the whole bucket.
+		return nil, blob.Service{}, usagef("--mirror %s: a bucket has no path; write %s://%s?prefix=%s/", shown(u), u.Scheme, u.Host, strings.Trim(u.Path, "/"))
+	}
+	mux := new(gcblob.URLMux) // which knows prefixes
+	mux.RegisterBucket(u.Scheme, kind.opener)
+	b, err := mux.OpenBucketURL(ctx, u)
+	if err != nil {
+		return nil, blob.Service{}, fmt.Errorf("mirror %s: %w", shown(u), err)
+	}
+	return b, kind.service, nil
+}
+
+// shown is a mirror's URL for people: with its prefix and without its other parameters.
+func shown(u *url.URL) string {
+	return u.Scheme + "://" + u.Host + path.Join("/", u.Path, u.Query().Get(prefixParam))
 }
 
 // services are the object stores that a URL can name, by its scheme.
@@ -119,6 +139,9 @@ var services = map[string]struct {
 	azure.Scheme:   {azure.URLOpener{}, azure.Service()},
 	dirblob.Scheme: {dirblob.URLOpener{}, dirblob.Service()},
 }
+
+// prefixParam is gocloud's parameter of a URL for what all keys begin with.
+const prefixParam = "prefix"
 
 func withParam(u *url.URL, name, value string) *url.URL {
 	with := *u

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	accessKey = "bench"
+	secretKey = "bench-secret"
+	linkRate  = 100e6 // bytes a second
+)
+
+// A machine has the programs, and the S3 server that they talk to.
+type machine struct {
+	settings
+	temp               string
+	self, ours, rclone string // binaries; rclone is "" if it cannot be had
+	addr, link         string // of the server, and of a slow link to it
+	stop               []func()
+}
+
+func newMachine(ctx context.Context, dir string, s settings) (_ *machine, err error) {
+	m := &machine{settings: s, temp: dir}
+	if m.self, err = os.Executable(); err != nil {
+		return nil, err
+	}
+	var gateway string
+	if m.ours, gateway, m.rclone, err = build(ctx, dir, s); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			m.close()
+		}
+	}()
+	if err = m.serve(ctx, gateway); err != nil {
+		return nil, fmt.Errorf("versitygw: %w", err)
+	}
+	return m, m.slowLink()
+}
+
+func (m *machine) close() {
+	for _, f := range m.stop {
+		f()
+	}
+}
+
+func (m *machine) path(elem ...string) string {
+	return filepath.Join(append([]string{m.temp}, elem...)...)
+}
+
+// serve starts the server and waits until it listens.
+func (m *machine) serve(ctx context.Context, gateway string) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	m.addr = l.Addr().String()
+	if err := errors.Join(l.Close(), os.Mkdir(m.path("data"), 0o700), os.Mkdir(m.path("meta"), 0o700)); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, gateway, "-a", accessKey, "-s", secretKey, "-p", m.addr, "--quiet", "--keep-alive", // as S3 does
+		"--access-log", m.path("requests"), "posix", "--sidecar", m.path("meta"), m.path("data"))
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	m.stop = append(m.stop, func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	})
+	for range 1000 {
+		if c, err := net.Dial("tcp", m.addr); err == nil {
+			return c.Close()
+		}
+		select {
+		case <-ended:
+			return fmt.Errorf("has ended: %s", &out)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return errors.New("does not answer")
+}
+
+// bucket makes an empty bucket: to the server, every directory is one.
+func (m *machine) bucket(name string) error { return os.Mkdir(m.path("data", name), 0o755) }
+
+// drop removes a bucket and all that is in it.
+func (m *machine) drop(name string) error {
+	return errors.Join(os.RemoveAll(m.path("data", name)), os.RemoveAll(m.path("meta", name)))
+}
+
+// requests returns how many the server has answered, by its log.
+func (m *machine) requests() (int, error) {
+	f, err := os.Open(m.path("requests"))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	buf, n := make([]byte, 1<<20), -1 // its first line is none
+	for {
+		k, err := f.Read(buf)
+		n += bytes.Count(buf[:k], []byte{'\n'})
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// slowLink forwards to the server, and takes in no more than linkRate of all
+// connections together.
+func (m *machine) slowLink() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	m.link = l.Addr().String()
+	m.stop = append(m.stop, func() { l.Close() })
+	var t throttle
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				s, err := net.Dial("tcp", m.addr)
+				if err != nil {
+					return
+				}
+				defer s.Close()
+				go func() {
+					_, _ = io.Copy(c, s)
+					c.Close()
+				}()
+				buf := make([]byte, 64<<10)
+				for {
+					n, err := c.Read(buf)
+					t.pass(n)
+					if _, e := s.Write(buf[:n]); err != nil || e != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return nil
+}
+
+// A throttle lets linkRate bytes a second pass.
+type throttle struct {
+	mu   sync.Mutex
+	free time.Time // when the link is free again
+}
+
+func (t *throttle) pass(n int) {
+	t.mu.Lock()
+	now := time.Now()
+	if t.free.Before(now.Add(-5 * time.Millisecond)) {
+		t.free = now.Add(-5 * time.Millisecond) // a sleep is not exact
+	}
+	t.free = t.free.Add(time.Duration(float64(n) / linkRate * float64(time.Second)))
+	until := t.free
+	t.mu.Unlock()
+	time.Sleep(time.Until(until))
+}
+
+// A user is a home directory, with what a program remembers there.
+func (m *machine) env(user string) []string {
+	return []string{
+		"HOME=" + m.path(user), "TMPDIR=" + m.temp, "PATH=" + os.Getenv("PATH"),
+		"AWS_ACCESS_KEY_ID=" + accessKey, "AWS_SECRET_ACCESS_KEY=" + secretKey,
+		"AWS_EC2_METADATA_DISABLED=true", "NO_PROXY=*",
+	}
+}
+
+// process runs a program as user and tells what it took.
+func (m *machine) process(ctx context.Context, user string, args ...string) (took, error) {
+	if err := os.MkdirAll(m.path(user), 0o700); err != nil {
+		return took{}, err
+	}
+	cmd := exec.CommandContext(ctx, m.self, append([]string{"=run"}, args...)...)
+	cmd.Env = m.env(user)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return took{}, fmt.Errorf("%s: %w: %s", args[0], err, &stderr)
+	}
+	var t took
+	if err := json.Unmarshal(out, &t); err != nil {
+		return took{}, err
+	}
+	if t.Code != 0 {
+		return t, fmt.Errorf("%s: exit code %d: %s", strings.Join(args, " "), t.Code, &stderr)
+	}
+	return t, nil
+}
+
+func s3URL(addr, bucket string) string {
+	return "s3://" + bucket + "?region=us-east-1&use_path_style=true&hostname_immutable=true&endpoint=http://" + addr
+}
+
+// sync runs rollout-sync as user.
+func (m *machine) sync(ctx context.Context, user, home, mirror, command string, args ...string) (took, error) {
+	return m.process(ctx, user, append([]string{m.ours, command, "--home", home, "--mirror", mirror}, args...)...)
+}
+
+// copy runs rclone.
+func (m *machine) copy(ctx context.Context, addr, home, bucket string, args ...string) (took, error) {
+	to := fmt.Sprintf(`:s3,provider=Other,env_auth=true,endpoint="http://%s",force_path_style=true,region=us-east-1,no_check_bucket=true:%s`, addr, bucket)
+	return m.process(ctx, "rclone", append([]string{m.rclone, "--config", "", "copy", home, to}, args...)...)
+}

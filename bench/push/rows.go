@@ -1,0 +1,279 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/rollout-sync/rollout/bench/session"
+	"github.com/rollout-sync/rollout/bench/tree"
+)
+
+const mb = 1e6
+
+// perObject is what an object may cost beyond its bytes.
+const perObject = time.Millisecond
+
+// settle waits until no file is so new that it might change again unnoticed.
+func settle(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(2500 * time.Millisecond):
+		return nil
+	}
+}
+
+// row5 pushes sessions of all sizes: CPU beside what cannot be avoided, and time
+// through a slow link beside rclone.
+func (m *machine) row5(ctx context.Context) error {
+	home := m.path("home5")
+	w := session.New(m.seed)
+	var total int64
+	o := tree.Options{Sessions: 1 << 12, Days: 120}
+	n := 0
+	for ; total < m.sizeMB*mb && n < o.Sessions; n++ {
+		size, err := w.File(home, o, n, min(w.Size(), m.sizeMB*mb-total), 0)
+		if err != nil {
+			return err
+		}
+		total += size
+	}
+	if err := settle(ctx); err != nil {
+		return err
+	}
+	var least, cpu, wall, slow, peer, rss sample
+	var requests int
+	for i := range m.rounds {
+		t, err := m.process(ctx, "limit", m.self, "=limit", home)
+		if err != nil {
+			return err
+		}
+		least = append(least, seconds(t.CPU+time.Duration(n)*perObject))
+
+		before, err := m.requests()
+		if err != nil {
+			return err
+		}
+		if t, err = m.push5(ctx, home, m.addr, fmt.Sprintf("five-%d", i)); err != nil {
+			return err
+		}
+		after, err := m.requests()
+		if err != nil {
+			return err
+		}
+		cpu, wall, rss = append(cpu, seconds(t.CPU)), append(wall, seconds(t.Wall)), append(rss, float64(t.RSS)/mb)
+		requests = after - before
+
+		if t, err = m.push5(ctx, home, m.link, fmt.Sprintf("five-slow-%d", i)); err != nil {
+			return err
+		}
+		slow = append(slow, seconds(t.Wall))
+		if m.rclone != "" {
+			const bucket = "five-rclone"
+			if err := m.bucket(bucket); err != nil {
+				return err
+			}
+			t, err := m.copy(ctx, m.link, home, bucket, "--transfers", "8", "--s3-disable-checksum")
+			if err := errors.Join(err, m.drop(bucket)); err != nil {
+				return err
+			}
+			peer = append(peer, seconds(t.Wall))
+		}
+	}
+	title("Row 5: push of %d sessions, %.0f MB, into S3 on loopback; %d rounds", n, float64(total)/mb, m.rounds)
+	line("CPU s, against zstd + SHA-256 + 1 ms an object", cpu, least, cpu.over(least), "≤ 1.25")
+	line("wall s at 100 MB/s, against rclone raw", slow, peer, peer.over(slow), "≥ 2")
+	line("wall s on loopback", wall, "-", "-", "")
+	line("requests a session", fmt.Sprintf("%.2f", float64(requests)/float64(n)), "-", "-", "")
+	line("RSS MB", rss, 134, "-", "≤ 134")
+	return os.RemoveAll(home)
+}
+
+// push5 pushes everything for the first time.
+func (m *machine) push5(ctx context.Context, home, addr, bucket string) (took, error) {
+	if err := m.bucket(bucket); err != nil {
+		return took{}, err
+	}
+	t, err := m.sync(ctx, bucket, home, s3URL(addr, bucket), "push")
+	return t, errors.Join(err, m.drop(bucket), os.RemoveAll(m.path(bucket)))
+}
+
+// rcloneNothing are the ways in which rclone may find out that nothing is to do. The
+// last does not compare with what is there, only with the clock: it misses what was
+// moved, compressed or not copied the last time.
+var rcloneNothing = []string{
+	"--fast-list --checkers 16 --update --use-server-modtime",
+	"--fast-list --checkers 16 --size-only",
+	"--checkers 16 --size-only",
+}
+
+const rcloneByClock = "--max-age 1m --no-traverse"
+
+// row6 pushes many small sessions, and again.
+func (m *machine) row6(ctx context.Context) error {
+	home := m.path("home6")
+	o := tree.Options{Sessions: m.sessions, Days: 365, Archived: 0.1, Prompt: 500, Body: 1000}
+	if err := tree.Make(home, o); err != nil {
+		return err
+	}
+	if err := settle(ctx); err != nil {
+		return err
+	}
+	const bucket, peerBucket = "six", "six-rclone"
+	if err := errors.Join(m.bucket(bucket), m.bucket(peerBucket)); err != nil {
+		return err
+	}
+	dir, s3 := m.path("mirror6"), s3URL(m.addr, bucket)
+	counted := func(run func() (took, error)) (took, int, error) {
+		before, err := m.requests()
+		if err != nil {
+			return took{}, 0, err
+		}
+		t, err := run()
+		if err != nil {
+			return t, 0, err
+		}
+		after, err := m.requests()
+		return t, after - before, err
+	}
+	ours := func(mirror string) func() (took, error) {
+		return func() (took, error) { return m.sync(ctx, "six", home, mirror, "push") }
+	}
+	peer := func(flags string) func() (took, error) {
+		return func() (took, error) { return m.copy(ctx, m.addr, home, peerBucket, strings.Fields(flags)...) }
+	}
+	firstDir, _, err := counted(ours(dir))
+	if err != nil {
+		return err
+	}
+	firstS3, firstRequests, err := counted(ours(s3))
+	if err != nil {
+		return err
+	}
+	var firstPeer took
+	var firstPeerRequests int
+	if m.rclone != "" {
+		if firstPeer, firstPeerRequests, err = counted(peer("--transfers 8")); err != nil {
+			return err
+		}
+	}
+
+	var nothingDir, nothing, cpu, rss, bare, clock sample
+	requests := 0
+	peers := make([]sample, len(rcloneNothing))
+	for range m.rounds {
+		t, err := m.process(ctx, "limit", m.self, "=walk", home)
+		if err != nil {
+			return err
+		}
+		bare = append(bare, seconds(t.Wall))
+		if t, err = ours(dir)(); err != nil {
+			return err
+		}
+		nothingDir = append(nothingDir, seconds(t.Wall))
+		t, n, err := counted(ours(s3))
+		if err != nil {
+			return err
+		}
+		nothing, cpu, rss = append(nothing, seconds(t.Wall)), append(cpu, seconds(t.CPU)), append(rss, float64(t.RSS)/mb)
+		requests += n
+		if m.rclone == "" {
+			continue
+		}
+		for i, flags := range rcloneNothing {
+			t, err := peer(flags)()
+			if err != nil {
+				return err
+			}
+			peers[i] = append(peers[i], seconds(t.Wall))
+		}
+		if t, err = peer(rcloneByClock)(); err != nil {
+			return err
+		}
+		clock = append(clock, seconds(t.Wall))
+	}
+	title("Row 6: push of %d small sessions; %d rounds", m.sessions, m.rounds)
+	for i, flags := range rcloneNothing {
+		line("nothing to do, wall s, against rclone", nothing, peers[i], peers[i].over(nothing), "≥ 10; rclone "+flags)
+	}
+	line("nothing to do, wall s, rclone not comparing", nothing, clock, clock.over(nothing), "rclone "+rcloneByClock)
+	line("nothing to do, wall s, a walk and lstat", nothing, bare, nothing.over(bare), "")
+	line("nothing to do, wall s, directory", nothingDir, "-", "-", "")
+	line("nothing to do, CPU s", cpu, "-", "-", "")
+	line("nothing to do, RSS MB", rss, 134, "-", "≤ 134")
+	line("nothing to do, requests", requests, "-", "-", "0")
+	first := func(what string, t took, requests int) {
+		line("first push, "+what, fmt.Sprintf("%.1f s", t.Wall.Seconds()), fmt.Sprintf("CPU %.1f s", t.CPU.Seconds()),
+			fmt.Sprintf("RSS %.0f MB", float64(t.RSS)/mb), fmt.Sprintf("%.3f requests a session", float64(requests)/float64(m.sessions)))
+	}
+	first("directory", firstDir, 0)
+	first("S3", firstS3, firstRequests)
+	if m.rclone != "" {
+		first("S3, rclone --transfers 8", firstPeer, firstPeerRequests)
+	}
+	return errors.Join(m.drop(bucket), m.drop(peerBucket), os.RemoveAll(dir), os.RemoveAll(home))
+}
+
+// row8 tells the memory of every command, for one large session and for one of long
+// lines.
+func (m *machine) row8(ctx context.Context) error {
+	for i, k := range []struct {
+		name       string
+		size, line int64
+		longest    int64 // line, at most
+	}{
+		{"large", m.bigMB * mb, 0, 5 * mb},
+		{"lines", 4 * m.lineMB * mb, m.lineMB * mb, m.lineMB*mb + 1000},
+	} {
+		home, empty, back := m.path(k.name), m.path(k.name+"-empty"), m.path(k.name+"-back")
+		o := tree.Options{Sessions: 2, Days: 2}
+		size, err := session.New(m.seed+uint64(i)).File(home, o, 1, k.size, k.line)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(os.Mkdir(empty, 0o700), os.Mkdir(back, 0o700), m.bucket(k.name)); err != nil {
+			return err
+		}
+		if err := settle(ctx); err != nil {
+			return err
+		}
+		id := o.At(1).ID.String()
+		dir, s3 := m.path(k.name+"-mirror"), s3URL(m.addr, k.name)
+		allowed := float64(128<<20+2*k.longest) / mb
+		title("Row 8: one session of %.0f MB, lines of up to %.0f MB: RSS MB", float64(size)/mb, float64(k.longest)/mb)
+		for _, c := range []struct {
+			what, home, mirror string
+			args               []string
+		}{
+			{"push, S3", home, s3, []string{"push"}},
+			{"push, directory", home, dir, []string{"push"}},
+			{"push, nothing to do", home, s3, []string{"push"}},
+			{"verify --deep, S3", home, s3, []string{"verify", "--deep"}},
+			{"verify --deep, directory", home, dir, []string{"verify", "--deep"}},
+			{"list, home", home, dir, []string{"list"}},
+			{"list, S3", empty, s3, []string{"list"}},
+			{"show, home", home, dir, []string{"show", id}},
+			{"show, S3", empty, s3, []string{"show", id}},
+			{"show jsonl, home", home, dir, []string{"show", "--format", "jsonl", id}},
+			{"show jsonl, S3", empty, s3, []string{"show", "--format", "jsonl", id}},
+			{"restore, S3", back, s3, []string{"restore", id}},
+			{"restore, S3, it is there", back, s3, []string{"restore", id}},
+		} {
+			t, err := m.sync(ctx, k.name+"-user", c.home, c.mirror, c.args[0], c.args[1:]...)
+			if err != nil {
+				line(c.what, "failed", "-", "-", err.Error())
+				continue
+			}
+			rss := float64(t.RSS) / mb
+			line(c.what, fmt.Sprintf("%.0f", rss), fmt.Sprintf("%.0f", allowed), fmt.Sprintf("%.2f", rss/allowed), fmt.Sprintf("≤ 1; took %.1f s", t.Wall.Seconds()))
+		}
+		if err := errors.Join(m.drop(k.name), os.RemoveAll(home), os.RemoveAll(dir), os.RemoveAll(back)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
