@@ -95,7 +95,7 @@ type world struct {
 	step     int
 	story    []string
 	pins     map[string]pins // by child
-	twins    map[string]bool              // rollouts of which a home has had two files
+	twins    map[string]bool // rollouts of which a home has had two files
 	told     map[teller]codec.ThreadName
 	unsure   map[teller]bool // what was told last is not known
 }
@@ -383,7 +383,7 @@ func basisOf(content string) (b basis, ok bool) {
 	return *meta.Payload.Base, true
 }
 
-func nameOf(p string) codec.Name {
+func fileName(p string) codec.Name {
 	n, err := codec.ParseName(path.Base(p))
 	if err != nil {
 		panic(err)
@@ -395,7 +395,7 @@ func nameOf(p string) codec.Name {
 // all logs here that are called so have them.
 func prefixOf(contents map[string]string, b basis) (rollout, prefix string, ok bool) {
 	for p, c := range contents {
-		if nameOf(p).Rollout.String() != b.Rollout {
+		if fileName(p).Rollout.String() != b.Rollout {
 			continue
 		}
 		if len(c) < b.Offset || ok && prefix != c[:b.Offset] {
@@ -408,7 +408,7 @@ func prefixOf(contents map[string]string, b basis) (rollout, prefix string, ok b
 
 // referenced reports whether a fork or a revert here begins with bytes of p.
 func (m *machine) referenced(p string) bool {
-	id := nameOf(p).Rollout.String()
+	id := fileName(p).Rollout.String()
 	for _, l := range m.logs {
 		if b, ok := basisOf(l.content); ok && b.Rollout == id {
 			return true
@@ -546,7 +546,7 @@ func (m *machine) archive(r *rand.Rand) string {
 	l := *m.logs[p]
 	to := path.Join("archived_sessions", path.Base(p))
 	if to == p {
-		year, month, day, _ := nameOf(p).Date()
+		year, month, day, _ := fileName(p).Date()
 		to = path.Join("sessions", year, month, day, path.Base(p))
 		l.modTime = m.time()
 	}
@@ -629,7 +629,7 @@ func (m *machine) revert(r *rand.Rand) string {
 		return ""
 	}
 	n := codec.NewName(m.w.now.Add(m.skew), m.newID())
-	n.Session = nameOf(p).Session
+	n.Session = fileName(p).Session
 	return fmt.Sprintf("reverts %s to %d: %s", p, b.Offset, m.begin(r, n, &b))
 }
 
@@ -650,7 +650,7 @@ func (m *machine) cutOff(r *rand.Rand) (b basis, p string) {
 		return b, ""
 	}
 	i := r.IntN(len(ends))
-	return basis{Rollout: nameOf(p).Rollout.String(), Ordinal: i + 1, Offset: ends[i]}, p
+	return basis{Rollout: fileName(p).Rollout.String(), Ordinal: i + 1, Offset: ends[i]}, p
 }
 
 func (m *machine) remove(r *rand.Rand) string {
@@ -669,7 +669,7 @@ func (m *machine) name(r *rand.Rand) string {
 	if p == "" {
 		return ""
 	}
-	n := codec.ThreadName{ID: nameOf(p).Session.String(), UpdatedAt: m.time()}
+	n := codec.ThreadName{ID: fileName(p).Session.String(), UpdatedAt: m.time()}
 	if r.IntN(6) > 0 {
 		n.Name = fmt.Sprint("name ", m.w.id())
 	}
@@ -1088,7 +1088,7 @@ func (w *world) learn(a *attempt, quiet bool) {
 		case !sure:
 			w.unsure[by] = true
 		case unchanged || isIn(o.Action):
-			w.told[by] = a.names[nameOf(p).Session.String()]
+			w.told[by] = a.names[fileName(p).Session.String()]
 			delete(w.unsure, by)
 		}
 	}
@@ -1141,7 +1141,7 @@ func (m *machine) restore(r *rand.Rand) string {
 			return ""
 		}
 		slices.Sort(all)
-		want := nameOf(all[r.IntN(len(all))])
+		want := fileName(all[r.IntN(len(all))])
 		o.Want = func(n codec.Name) bool { return n == want }
 		did = "restores " + want.String()
 	}
@@ -1297,7 +1297,7 @@ func (w *world) fits(content, rollout string, got map[string]string) bool {
 		return true
 	}
 	for parent, c := range got {
-		if nameOf(parent).Rollout.String() == b.Rollout {
+		if fileName(parent).Rollout.String() == b.Rollout {
 			return len(c) >= b.Offset && w.pins[rollout].has(c[:b.Offset]) && w.fits(c[:b.Offset], parent, got)
 		}
 	}
@@ -1307,7 +1307,7 @@ func (w *world) fits(content, rollout string, got map[string]string) bool {
 // needed reports whether a restored rollout begins with content and not with o.
 func (w *world) needed(o object, content string, got map[string]string) bool {
 	for child, c := range got {
-		if b, ok := basisOf(c); ok && b.Rollout == nameOf(o.rollout).Rollout.String() &&
+		if b, ok := basisOf(c); ok && b.Rollout == fileName(o.rollout).Rollout.String() &&
 			len(content) >= b.Offset && (len(o.plain) < b.Offset || o.plain[:b.Offset] != content[:b.Offset]) && w.witness.holds(o.rollout, content) && child != o.rollout {
 			return true
 		}
@@ -1343,15 +1343,15 @@ func (w *world) judgeNames(names map[string]codec.ThreadName, restored map[strin
 	want := map[string]codec.ThreadName{}
 	unsure := map[string]bool{}
 	for by := range w.unsure {
-		unsure[nameOf(by.rollout).Session.String()] = true
+		unsure[fileName(by.rollout).Session.String()] = true
 	}
 	for rollout := range restored {
-		if n := nameOf(rollout); anyName && n.Session != n.Rollout {
+		if n := fileName(rollout); anyName && n.Session != n.Rollout {
 			unsure[n.Session.String()] = true
 		}
 	}
 	for by, n := range w.told {
-		session := nameOf(by.rollout).Session.String()
+		session := fileName(by.rollout).Session.String()
 		if _, ok := restored[by.rollout]; ok && n.Name != "" && !n.UpdatedAt.Before(want[session].UpdatedAt) {
 			want[session] = n
 		}
