@@ -1248,9 +1248,9 @@ func (w *world) restoreAfresh(origin string) {
 	fresh.files = memfs.New(fresh.afs)
 	r, err := mirror.Restore(ctx, mirror.Restoring{Home: fresh.files, Mirror: w.team.mirror, Origin: origin})
 	w.must(err)
-	failed := map[string]error{} // by rollout
+	failed := map[string]error{} // by key
 	for _, f := range r.Failures {
-		failed[f.Name.String()] = f.Err
+		failed[f.Key+".zst"] = f.Err
 	}
 	fresh.lookAround()
 	got := map[string]string{} // by rollout
@@ -1263,7 +1263,7 @@ func (w *world) restoreAfresh(origin string) {
 	}
 	for key, o := range l.objects {
 		if isCurrent(key) && l.scars[key] == nil {
-			w.judgeRestored(o, got, failed[o.rollout])
+			w.judgeRestored(o, got, failed[key])
 		}
 	}
 	w.judgeNames(fresh.names(), got)
@@ -1276,29 +1276,32 @@ func (w *world) judgeRestored(o object, got map[string]string, err error) {
 	w.t.Helper()
 	content, ok := got[o.rollout]
 	if ok != (err == nil || errors.Is(err, mirror.ErrDiffers)) || ok && err == nil && content != o.plain {
-		if !ok && errors.Is(err, mirror.ErrLineage) && !w.fits(o.plain, o.rollout, got) {
+		if !ok && errors.Is(err, mirror.ErrLineage) && !w.fits(o.plain, o.rollout, got, false) {
 			return
 		}
 		w.fail("restored is %s of %s (%v), and current is %s", brief(content), o.rollout, err, brief(o.plain))
 	}
-	if err != nil && !w.needed(o, content, got) {
+	if ok && err != nil && !w.needed(o, content, got) {
 		w.fail("restored is %s of %s (%v), and nothing needs another version than the current one, %s", brief(content), o.rollout, err, brief(o.plain))
 	}
-	if !restoreKnowsNoLineage && !w.fits(content, o.rollout, got) {
+	if ok && !restoreKnowsNoLineage && !w.fits(content, o.rollout, got, true) {
 		w.fail("%s was restored without what it begins with", o.rollout)
 	}
 }
 
 // fits reports whether what content, of a rollout, begins with is among what was
-// restored, as far as the mirror can know it.
-func (w *world) fits(content, rollout string, got map[string]string) bool {
+// restored; unsure is the answer where the mirror need not know what that is.
+func (w *world) fits(content, rollout string, got map[string]string, unsure bool) bool {
 	b, ok := basisOf(content)
-	if !ok || !w.pins[rollout].sure {
+	switch {
+	case !ok:
+		return true
+	case !w.pins[rollout].sure && unsure:
 		return true
 	}
 	for parent, c := range got {
 		if fileName(parent).Rollout.String() == b.Rollout {
-			return len(c) >= b.Offset && w.pins[rollout].has(c[:b.Offset]) && w.fits(c[:b.Offset], parent, got)
+			return len(c) >= b.Offset && w.pins[rollout].has(c[:b.Offset]) && w.fits(c[:b.Offset], parent, got, unsure)
 		}
 	}
 	return false
