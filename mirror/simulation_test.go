@@ -45,6 +45,9 @@ const (
 	// Of two files of one name the first has two outcomes, if the second begins with
 	// another rollout of the pass.
 	outcomesTwice = true
+	// What a rollout began with is forgotten if its parent is gone from the home, the
+	// state is lost and it is pushed again.
+	pinsAreForgotten = true
 	// A restore does not look at what a rollout begins with.
 	restoreKnowsNoLineage = true
 )
@@ -1010,6 +1013,10 @@ func (w *world) judgeLineage(a *attempt, child, content string, sure bool) {
 		return
 	}
 	parent, prefix, ok := prefixOf(a.before, b)
+	if p := w.pins[child]; !ok && pinsAreForgotten {
+		p.sure = false
+		w.pins[child] = p
+	}
 	if !ok || w.witness.scarred(parent) {
 		return
 	}
@@ -1298,9 +1305,15 @@ func (w *world) fits(content, rollout string, got map[string]string, unsure bool
 		return true
 	case !w.pins[rollout].sure && unsure:
 		return true
+	case len(w.pins[rollout].sums) > 1 && !unsure:
+		return false // which of them the mirror goes by is for the homes to say
 	}
 	for parent, c := range got {
-		if fileName(parent).Rollout.String() == b.Rollout {
+		switch {
+		case fileName(parent).Rollout.String() != b.Rollout:
+		case w.twins[parent]:
+			return unsure // so it is for the push to say which of the files is meant
+		default:
 			return len(c) >= b.Offset && w.pins[rollout].has(c[:b.Offset]) && w.fits(c[:b.Offset], parent, got, unsure)
 		}
 	}
