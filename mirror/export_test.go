@@ -1,40 +1,45 @@
 package mirror
 
-import "maps"
+import "testing"
 
-// Intercept returns a State that holds what s does, and of which each operation
-// goes through do.
-func Intercept(s *State, do func(op func() error) error) *State { return &State{intercepted{s.kv, do}} }
+// NewRun is the Run of a push.
+var NewRun = newRun
 
-// CopyState returns a State in memory with what s, which is one too, holds now.
-func CopyState(s *State) *State {
-	c := &memory{values: map[bucket]map[string][]byte{}}
-	for b, values := range s.kv.(*memory).values {
-		c.values[b] = maps.Clone(values)
-	}
-	return &State{c}
+// RecordRun records a run in the state in file, as a Push does at its end.
+func RecordRun(t *testing.T, file string, r Run) {
+	t.Helper()
+	inState(t, file, func(s *State) error { return s.recordRun(r) })
 }
 
-type intercepted struct {
-	kv
-	do func(op func() error) error
-}
-
-func (i intercepted) get(b bucket, key string) (v []byte, err error) {
-	err = i.do(func() (err error) {
-		v, err = i.kv.get(b, key)
-		return err
+// SetKeys sets the keys of files in the state in file.
+func SetKeys(t *testing.T, file string, keys map[string]string) {
+	t.Helper()
+	inState(t, file, func(s *State) error {
+		c := change{}
+		for path, key := range keys {
+			known, _, err := get[fileState](s, files, path)
+			if err != nil {
+				return err
+			}
+			known.Key = key
+			if err := set(c, files, path, known); err != nil {
+				return err
+			}
+		}
+		return s.write(c)
 	})
-	return v, err
 }
 
-func (i intercepted) write(c change) error {
-	return i.do(func() error { return i.kv.write(c) })
-}
-
-func (i intercepted) each(b bucket, visit func(key string, value []byte) error) error {
-	if err := i.do(func() error { return nil }); err != nil {
-		return err
+func inState(t *testing.T, file string, do func(*State) error) {
+	t.Helper()
+	s, err := OpenState(file)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return i.kv.each(b, visit)
+	if err := do(s); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

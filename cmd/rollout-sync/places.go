@@ -151,19 +151,31 @@ func withParam(u *url.URL, name, value string) *url.URL {
 	return &with
 }
 
-// openState opens what this home remembers of its pushes to the mirror.
-func (a *app) openState() (*mirror.State, error) {
+// stateFile is where this home remembers its pushes to the mirror.
+func (a *app) stateFile() (string, error) {
 	u, err := a.mirrorURL()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	home, err := filepath.Abs(a.home)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	both := sha256.Sum256([]byte(home + "\x00" + u.String()))
-	return mirror.OpenState(filepath.Join(xdg("XDG_STATE_HOME", ".local/state"), fmt.Sprintf("%x.db", both[:8])))
+	return filepath.Join(xdg("XDG_STATE_HOME", ".local/state"), fmt.Sprintf("%x.db", both[:8])), nil
 }
+
+// openState opens what this home remembers of its pushes to the mirror.
+func (a *app) openState() (*mirror.State, error) {
+	file, err := a.stateFile()
+	if err != nil {
+		return nil, err
+	}
+	return mirror.OpenState(file)
+}
+
+// originsFile says which origin a home is.
+func originsFile() string { return filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "origins.json") }
 
 // originID returns the id under which the home pushes from this machine: the
 // flag's, else the one that was made for it, which is made now if make is set.
@@ -175,7 +187,7 @@ func (a *app) originID(make bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	file := filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "origins.json")
+	file := originsFile()
 	origins := map[string]string{} // by home
 	content, err := os.ReadFile(file)
 	switch {
