@@ -479,7 +479,7 @@ func (m *machine) begin(r *rand.Rand, n codec.Name, b *basis) string {
 
 func (m *machine) start(r *rand.Rand) string {
 	if m.w.rollouts >= maxRollouts {
-		return m.append(r)
+		return ""
 	}
 	n := codec.NewName(m.w.now.Add(m.skew), m.newID())
 	switch r.IntN(8) {
