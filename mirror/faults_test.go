@@ -20,9 +20,13 @@ const (
 	crashBefore fault = "crashes before"   // the operation and all after it fail
 	crashAfter  fault = "crashes behind"   // so do they, but this one has its effect
 	failOnce    fault = "fails at"         // only the operation fails
+	failedPut   fault = "fails to put"     // only this Put fails
 	lostAck     fault = "loses the ack of" // a Put has its effect and fails
 	retriedAck  fault = "retries"          // and the retry was answered that it is there
 )
+
+// ofPuts reports whether only Puts count.
+func (f fault) ofPuts() bool { return f == failedPut || f == lostAck || f == retriedAck }
 
 var errFault = errors.New("injected fault")
 
@@ -70,8 +74,7 @@ func (g *gate) next(kind opKind) (before, after error) {
 	if g.dead {
 		return errFault, nil
 	}
-	acks := g.fault == lostAck || g.fault == retriedAck
-	if g.fault == noFault || acks && kind != opPut {
+	if g.fault == noFault || g.fault.ofPuts() && kind != opPut {
 		return nil, nil
 	}
 	g.n++
@@ -81,7 +84,7 @@ func (g *gate) next(kind opKind) (before, after error) {
 	g.hit = true
 	g.dead = g.fault == crashBefore || g.fault == crashAfter
 	switch g.fault {
-	case crashBefore, failOnce:
+	case crashBefore, failOnce, failedPut:
 		return errFault, nil
 	case retriedAck:
 		return nil, store.ErrChanged

@@ -319,20 +319,20 @@ var mutations = []mutation{
 
 	// The mirror.
 	{
-		"mirror/push.go", "the hash compare of what a version extends",
+		"mirror/place.go", "the hash compare of what a version extends",
 		"case src.version.Size > cur.Size && src.prefix == cur.SHA256:", "case src.version.Size > cur.Size:", "mirror", "TestPushRules",
 	},
 	{
-		"mirror/push.go", "the hash compare of a version that is the mirror's",
+		"mirror/place.go", "the hash compare of a version that is the mirror's",
 		"case src.version.Size == cur.Size && src.version.hash() == cur.SHA256:", "case src.version.Size == cur.Size:", "mirror", "TestPushRules",
 	},
 	{
-		"mirror/push.go", "the hash compare of a version that the mirror extends",
+		"mirror/place.go", "the hash compare of a version that the mirror extends",
 		"if cur.Size > src.version.Size && remote.prefix == src.version.hash() {", "if cur.Size > src.version.Size {", "mirror", "TestPushRules",
 	},
 	{
-		"mirror/push.go", "the copy to history before a rewrite",
-		"if err := p.copy(ctx, remote, historyKey(s.key, cur.SHA256)); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestPushRules",
+		"mirror/place.go", "the copy to history before a rewrite",
+		"if err := a.copy(ctx, remote, historyKey(a.slot.key, cur.SHA256)); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestPushRules",
 	},
 	{
 		"mirror/restore.go", "the hash compare of a file that is to be replaced",
