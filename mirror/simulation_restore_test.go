@@ -1,6 +1,8 @@
 package mirror_test
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -92,6 +94,9 @@ func (w *world) rest() {
 			w.fail("%s has nothing to do, and does %v, %v, with %d requests", m.label, r.Actions, err, count.total())
 		}
 	}
+	for _, m := range w.machines {
+		w.judgeFacts(m)
+	}
 	w.restoreAfresh("fresh")
 	w.restoreAfresh(w.machines[w.r.IntN(len(w.machines))].origin)
 	v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: w.team.mirror, Deep: true})
@@ -100,6 +105,36 @@ func (w *world) rest() {
 	}
 	if err != nil || len(v.Failures) > 0 || len(v.Damaged) > 0 && len(w.witness.scars) == 0 {
 		w.fail("Verify: %+v, %v", v, err)
+	}
+}
+
+// judgeFacts: of each of its rollouts a home that rests has told where it is, and
+// which bytes of which time it has.
+func (w *world) judgeFacts(m *machine) {
+	w.t.Helper()
+	type fact struct {
+		Rollout string    `json:"rollout"`
+		Path    string    `json:"path"`
+		SHA256  string    `json:"sha256"`
+		ModTime time.Time `json:"mtime"`
+	}
+	facts := map[string]fact{}
+	for key, o := range w.witness.objects {
+		if !strings.HasPrefix(key, "origins/"+m.origin+"/") {
+			continue
+		}
+		for line := range strings.Lines(o.plain) {
+			var f fact
+			w.must(json.Unmarshal([]byte(line), &f))
+			facts[f.Rollout] = f
+		}
+	}
+	for p, l := range m.logs {
+		rollout := path.Base(p)
+		f := facts[rollout]
+		if sum := fmt.Sprintf("%x", sha256.Sum256([]byte(l.content))); !w.twins[rollout] && (f.Path != p || f.SHA256 != sum || !f.ModTime.Equal(l.modTime)) {
+			w.fail("%s has %s, %s, of %v and has told %+v", m.label, p, brief(l.content), l.modTime, f)
+		}
 	}
 }
 
