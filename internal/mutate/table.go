@@ -335,6 +335,40 @@ var mutations = []mutation{
 		"if err := a.copy(ctx, remote, historyKey(a.slot.key, cur.SHA256)); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestPushRules",
 	},
 	{
+		"mirror/place.go", "the condition of a replacement",
+		"	ifCur := store.Cond{IfVersion: cur.Version}",
+		"	ifCur := store.Cond{IfVersion: cur.Version}\n	if f, err := a.Mirror.Open(ctx, a.slot.key); err == nil {\n		ifCur.IfVersion = f.Info().Version\n		f.Close()\n	}",
+		"mirror", "TestSimulation/seed=26",
+	},
+	{
+		"mirror/place.go", "the look at what this home had before a rewrite",
+		"if a.slot.own || !a.slot.second && cur.SHA256 == a.base {", "if true {", "mirror", "TestSimulation/seed=36",
+	},
+	{
+		"mirror/place.go", "the look into the history",
+		"a.out.Action, a.out.Key = Superseded, key", "return a.put(ctx, store.Cond{IfVersion: a.cur.Version}, Superseded)", "mirror", "TestSimulation/seed=20",
+	},
+	{
+		"mirror/place.go", "what became of a Put whose condition failed",
+		"a.src.body(ctx), c); err != nil {", "a.src.body(ctx), c); err != nil && !errors.Is(err, store.ErrChanged) {", "mirror", "TestSimulation/seed=26",
+	},
+	{
+		"mirror/place.go", "the version of which an origin has told",
+		"if fact.Object == version {", "if fact.Object != \"\" {", "mirror", "TestSimulation/seed=29",
+	},
+	{
+		"mirror/push.go", "the wait for what a rollout begins with",
+		"if base.Rollout != \"\" && !c.ordered {", "if false {", "mirror", "TestSimulation/seed=5",
+	},
+	{
+		"mirror/push.go", "the push of what is not idle, but others begin with",
+		"if parent, ok := p.waiting[base]; ok {", "if parent, ok := p.waiting[base]; false && ok {", "mirror", "TestSimulation/seed=5",
+	},
+	{
+		"mirror/push.go", "the torn end that a push left for the next",
+		"		(src.limit == 0 || src.limit == i.Size) && p.at", "		p.at", "mirror", "TestSimulation/seed=21",
+	},
+	{
 		"mirror/restore.go", "the hash compare of a file that is to be replaced",
 		"if begins == local.version.hash() {", "if begins != \"\" {", "mirror", "TestRestore",
 	},
