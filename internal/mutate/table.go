@@ -358,15 +358,59 @@ var mutations = []mutation{
 	},
 	{
 		"mirror/push.go", "the wait for what a rollout begins with",
-		"if base.Rollout != \"\" && !c.ordered {", "if false {", "mirror", "TestSimulation/seed=5",
+		"if base.Rollout != \"\" && !c.ordered {", "if false {", "mirror", "TestPushLineage",
 	},
 	{
 		"mirror/push.go", "the push of what is not idle, but others begin with",
-		"if parent, ok := p.waiting[base]; ok {", "if parent, ok := p.waiting[base]; false && ok {", "mirror", "TestSimulation/seed=5",
+		"if parent, ok := p.waiting[base]; ok {", "if parent, ok := p.waiting[base]; false && ok {", "mirror", "TestPushLineage",
 	},
 	{
 		"mirror/push.go", "the torn end that a push left for the next",
 		"		(src.limit == 0 || src.limit == i.Size) && p.at", "		p.at", "mirror", "TestSimulation/seed=21",
+	},
+	{
+		"mirror/place.go", "the copy of foreign bytes",
+		"if err := a.copy(ctx, raw, to); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestPushForeignOverwrite",
+	},
+	{
+		"mirror/place.go", "a dry run's not writing",
+		"	if a.DryRun {\n		a.mu.Lock()", "	if false {\n		a.mu.Lock()", "mirror", "TestPushDryRun",
+	},
+	{
+		"mirror/place.go", "the look for tombstones",
+		"err != nil || tombstone != \"\" {", "err != nil {", "mirror", "TestPushOfForgotten",
+	},
+	{
+		"mirror/push.go", "the distrust of what changed a moment ago",
+		"now.Sub(i.ModTime) >= settle && now.Sub(i.ChangeTime) >= settle &&", "!now.IsZero() &&", "mirror", "TestPushDistrustsFreshFiles",
+	},
+	{
+		"mirror/push.go", "the journal of what is to be told",
+		"if err := set(p.due, untold, fact.Rollout, fact); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestPushTellsLater",
+	},
+	{
+		"mirror/scan.go", "what a listing finds missing",
+		"			p.lost[key] = true", "			_ = key", "mirror", "TestPushReconcile",
+	},
+	{
+		"mirror/scan.go", "what was not dealt with after a listing",
+		"|| len(p.report.Failures) > 0 ||", "||", "mirror", "TestPushReconcile",
+	},
+	{
+		"mirror/scan.go", "the wait of big sessions",
+		"grown = c.size >= o.Size+o.Size/bigGrowth", "grown = true", "mirror", "TestPushBigSessions",
+	},
+	{
+		"mirror/marker.go", "the probe of versions",
+		"return refused >= 2, nil", "return true, nil", "mirror", "TestPushProbesConditions",
+	},
+	{
+		"mirror/marker.go", "the probe of absence",
+		"		case c.IfAbsent:\n			return false, nil", "		case c.IfAbsent:\n			refused++", "mirror", "TestPushProbesConditions",
+	},
+	{
+		"mirror/verify.go", "the look for what rollouts begin with",
+		"return trailer.Size, v.begins(ctx, key, f)", "return trailer.Size, nil", "mirror", "TestVerifyLineage",
 	},
 	{
 		"mirror/restore.go", "the hash compare of a file that is to be replaced",
