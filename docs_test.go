@@ -1,6 +1,8 @@
 package rollout_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -89,5 +91,57 @@ func TestTranscriptFormat(t *testing.T) {
 		if !named[name] {
 			t.Errorf("docs/format.md names %s, which there is not", name)
 		}
+	}
+}
+
+// Every JSON document in docs/operations.md can be taken as it is, and no policy
+// there allows by a wildcard, or lets anybody but the forgetter delete.
+func TestOperationsDocuments(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type statement struct {
+		Sid, Effect, Principal string
+		Action, Resource       any // a string or a list
+		Condition              map[string]map[string]string
+	}
+	policies, others := 0, 0
+	for _, section := range regexp.MustCompile(`(?m)^##`).Split(string(doc), -1) {
+		heading, _, _ := strings.Cut(section, "\n")
+		for _, m := range regexp.MustCompile("(?s)```json\n(.*?)```").FindAllStringSubmatch(section, -1) {
+			if !strings.Contains(m[1], "Statement") {
+				others++
+				if !json.Valid([]byte(m[1])) {
+					t.Errorf("%s: no JSON: %s", heading, m[1])
+				}
+				continue
+			}
+			policies++
+			var policy struct {
+				Version   string
+				Statement []statement
+			}
+			d := json.NewDecoder(strings.NewReader(m[1]))
+			d.DisallowUnknownFields()
+			if err := d.Decode(&policy); err != nil || policy.Version != "2012-10-17" || len(policy.Statement) == 0 {
+				t.Errorf("%s: %v: %s", heading, err, m[1])
+			}
+			for _, s := range policy.Statement {
+				allows := s.Effect == "Allow"
+				switch actions := fmt.Sprint(s.Action); {
+				case !allows && s.Effect != "Deny", allows != (s.Principal == ""), allows != (s.Condition == nil), s.Resource == nil:
+					t.Errorf("%s: %s is no statement", heading, s.Sid)
+				case allows && strings.Contains(actions, "*"):
+					t.Errorf("%s: %s allows %s", heading, s.Sid, actions)
+				case allows && strings.Contains(actions, "Delete") && !strings.Contains(heading, "forgetter"):
+					t.Errorf("%s: %s may delete", heading, s.Sid)
+				}
+			}
+		}
+	}
+	if policies < 4 || others < 2 {
+		t.Errorf("%d policies and %d other documents", policies, others)
 	}
 }

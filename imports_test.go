@@ -36,6 +36,7 @@ var rules = []struct {
 	{"listing", []string{module + "/codec", module + "/store", "github.com/google/uuid", "golang.org/x/sync"}, "it lists any Source"},
 	{"replay", []string{module + "/codec", module + "/store", "github.com/google/uuid"}, "it replays from any Source"},
 	{"mirror", []string{module + "/codec", module + "/store", module + "/listing", module + "/replay", "github.com/google/uuid", "golang.org/x/sync", "go.etcd.io/bbolt"}, "it mirrors any Source to any Putter"},
+	{"doctor", []string{module + "/codec", module + "/store", module + "/replay", "github.com/gofrs/flock", "github.com/google/uuid", "golang.org/x/sync"}, "it looks at a home's files behind the stores"},
 	{"cmd", []string{""}, "the only place that picks stores"},
 	{".", []string{module, "github.com/google/uuid"}, "it joins the rooms"},
 }

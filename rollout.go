@@ -10,6 +10,7 @@
 //	listing      pages of sessions, newest first, of several stores at once
 //	replay       sessions item by item, as transcripts, and the state to go on from
 //	mirror       copies homes to a mirror, verifies it and restores from it
+//	doctor       what is wrong with a home, and what cures it
 //	store        what a store has to do, and what it promises
 //	store/local  files in a directory
 //	store/memfs  files in memory, for tests

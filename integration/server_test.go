@@ -37,6 +37,9 @@ var ctx = context.Background()
 const (
 	accessKey = "integration"
 	secretKey = "integration-secret"
+
+	userKey    = "user" // may do what a bucket's policy says
+	userSecret = "user-secret"
 )
 
 func TestMain(m *testing.M) {
@@ -48,6 +51,7 @@ func TestMain(m *testing.M) {
 			return
 		}
 		defer os.RemoveAll(dir)
+		workDir = dir
 		log.SetOutput(io.Discard) // the S3 transfer manager logs what it returns too
 		stop, err := start(dir)
 		defer stop()
@@ -70,8 +74,10 @@ type service struct {
 }
 
 var (
+	workDir  string // is removed in the end
 	services []*service
-	s3URL    url.URL // but for the bucket
+	s3URL    url.URL       // but for the bucket
+	s3Client *awss3.Client // with all rights; for all, since each keeps connections of its own
 )
 
 // start starts all servers. Everything is hermetic: no configuration of the user
@@ -112,15 +118,14 @@ func start(dir string) (stop func(), err error) {
 	if err != nil {
 		return stop, err
 	}
-	var client *awss3.Client // for all, since each keeps connections of its own
-	first.As(&client)
+	first.As(&s3Client)
 	services = append(services, &service{
 		name:    "versitygw",
 		service: s3.Service(),
 		proxy:   s3proxy,
-		open:    func(bucket string) (*gcblob.Bucket, error) { return s3blob.OpenBucket(ctx, client, bucket, nil) },
+		open:    func(bucket string) (*gcblob.Bucket, error) { return s3blob.OpenBucket(ctx, s3Client, bucket, nil) },
 		create: func(bucket string) error {
-			_, err := client.CreateBucket(ctx, &awss3.CreateBucketInput{Bucket: &bucket})
+			_, err := s3Client.CreateBucket(ctx, &awss3.CreateBucketInput{Bucket: &bucket})
 			return err
 		},
 	})
@@ -179,12 +184,17 @@ func startVersitygw(dir string) (addr string, stop func(), err error) {
 	if addr, err = freeAddr(); err != nil {
 		return "", nil, err
 	}
-	data, sidecar := dir+"/data", dir+"/meta"
-	if err := errors.Join(os.Mkdir(data, 0o700), os.Mkdir(sidecar, 0o700)); err != nil {
+	data, sidecar, iam := dir+"/data", dir+"/meta", dir+"/iam"
+	if err := errors.Join(os.Mkdir(data, 0o700), os.Mkdir(sidecar, 0o700), os.Mkdir(iam, 0o700)); err != nil {
+		return "", nil, err
+	}
+	// A user with no right but those that a bucket's policy gives.
+	users := fmt.Sprintf(`{"accessAccounts":{%[1]q:{"access":%[1]q,"secret":%[2]q,"role":"user"}}}`, userKey, userSecret)
+	if err := os.WriteFile(iam+"/users.json", []byte(users), 0o600); err != nil {
 		return "", nil, err
 	}
 	var output bytes.Buffer
-	cmd := exec.Command(strings.TrimSpace(string(path)), "-a", accessKey, "-s", secretKey, "-p", addr, "--quiet",
+	cmd := exec.Command(strings.TrimSpace(string(path)), "-a", accessKey, "-s", secretKey, "-p", addr, "--quiet", "--iam-dir", iam,
 		"posix", "--sidecar", sidecar, data)
 	cmd.Dir = dir
 	cmd.Stdout, cmd.Stderr = &output, &output
@@ -271,13 +281,20 @@ func newProxy(addr string) *proxy {
 
 var buckets atomic.Int64
 
-// bucket makes a new, empty bucket and returns how to open it.
-func (s *service) bucket(t *testing.T, prefix string) (open func() *gcblob.Bucket) {
+// newBucket makes a new, empty bucket.
+func (s *service) newBucket(t *testing.T) (name string) {
 	t.Helper()
-	name := fmt.Sprintf("bucket-%d", buckets.Add(1))
+	name = fmt.Sprintf("bucket-%d", buckets.Add(1))
 	if err := s.create(name); err != nil {
 		t.Fatal(err)
 	}
+	return name
+}
+
+// bucket makes a new, empty bucket and returns how to open it.
+func (s *service) bucket(t *testing.T, prefix string) (open func() *gcblob.Bucket) {
+	t.Helper()
+	name := s.newBucket(t)
 	return func() *gcblob.Bucket {
 		t.Helper()
 		b, err := s.open(name)

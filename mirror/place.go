@@ -59,7 +59,7 @@ func (p *pusher) place(ctx context.Context, src *source, s slot, out *Outcome) e
 	if err != nil {
 		return err
 	}
-	a := attempt{pusher: p, src: src, slot: s, out: out, base: known.Base}
+	a := attempt{pusher: p, src: src, slot: s, out: out, base: known.base()}
 	if planned := p.plannedAt(s.key) != ""; ok && (planned || !p.DryRun) {
 		a.cur, a.seen = &known.object, planned
 	} else if err = a.find(ctx); err != nil {
@@ -219,7 +219,7 @@ func (a *attempt) try(ctx context.Context) error {
 		return a.put(ctx, ifCur, Uploaded)
 	case src.version.Size == cur.Size && src.version.hash() == cur.SHA256:
 		a.out.Action, a.out.Key = Equal, a.slot.key
-		return a.remember(a.slot.key, objectState{object: *cur, Base: cur.SHA256})
+		return a.remember(a.slot.key, objectState{object: *cur, Equal: true})
 	case src.version.Size > cur.Size && src.prefix == cur.SHA256:
 		return a.put(ctx, ifCur, Extended)
 	case !a.seen:
@@ -315,7 +315,11 @@ func (a *attempt) put(ctx context.Context, c store.Cond, did Action) error {
 	}
 	a.out.Action, a.out.Key = did, a.slot.key
 	o := object{Version: version, Size: a.src.version.Size, SHA256: a.src.version.hash()}
-	return a.remember(a.slot.key, objectState{object: o, Base: o.SHA256, Pushed: a.Now().UTC()})
+	state := objectState{object: o, Equal: true}
+	if o.Size >= big {
+		state.Pushed = a.Now().UTC()
+	}
+	return a.remember(a.slot.key, state)
 }
 
 // source is an open log and what is known of its plain bytes.

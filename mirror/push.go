@@ -112,8 +112,13 @@ var ErrVanished = errors.New("all rollouts that were pushed from here have vanis
 // the mirror whole or as it was before, and the state says at most what is true.
 func Push(ctx context.Context, o Pushing) (Report, error) {
 	p, err := newPusher(o)
-	if err == nil {
-		err = p.run(ctx)
+	if err != nil {
+		return p.report, err
+	}
+	begun := p.Now()
+	err = p.run(ctx)
+	if !p.DryRun {
+		err = errors.Join(err, p.State.recordRun(newRun(begun, p.Now(), p.report, err)))
 	}
 	return p.report, err
 }
@@ -151,6 +156,7 @@ type pusher struct {
 	ledger  *ledger
 	due     change // is to be saved in the state
 	dues    int    // rollouts in it
+	untold  int    // facts since the last that were told
 	saved   time.Time
 	told    time.Time
 }
@@ -526,6 +532,7 @@ func (p *pusher) note(ctx context.Context, c *candidate, src *source, out Outcom
 		}
 	}
 	p.dues++
+	p.untold++
 	return set(p.due, files, c.path, state)
 }
 
@@ -547,11 +554,13 @@ func (p *pusher) count(out Outcome) {
 	}
 }
 
-// What a pass that is killed leaves to be looked at again by the next, and how
-// long the other homes wait for the facts of one that takes hours.
+// What a pass that is killed leaves to be looked at again by the next, and for how
+// long, or how many, other homes wait for the facts of one that takes hours. Each
+// time the facts of a month are told all of them are written.
 const (
 	maxDues   = 500
 	saveAfter = 5 * time.Second
+	maxUntold = 20000
 	tellAfter = 10 * time.Minute
 )
 
@@ -562,7 +571,7 @@ func (p *pusher) tellSome(ctx context.Context) error {
 	switch {
 	case p.DryRun:
 		return nil
-	case time.Since(p.told) >= tellAfter:
+	case time.Since(p.told) >= tellAfter || p.untold >= maxUntold:
 		return p.tellLocked(ctx)
 	case p.dues >= maxDues || time.Since(p.saved) >= saveAfter:
 		return p.saveLocked()
@@ -609,7 +618,7 @@ func (p *pusher) tellLocked(ctx context.Context) error {
 	if err := p.saveLocked(); err != nil {
 		return err
 	}
-	p.told = time.Now()
+	p.told, p.untold = time.Now(), 0
 	var month string
 	var facts []Fact
 	tell := func() error {

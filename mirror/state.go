@@ -66,11 +66,21 @@ type fileState struct {
 // objectState is what this home knows of an object that has bytes of its own.
 type objectState struct {
 	object
-	// Base is the plain hash that the object and this home's file last had both:
-	// of a current version, what a rewrite may replace. "" if they never had.
-	Base string `json:"base,omitempty"`
-	// Pushed is when this home wrote it; zero if another did.
+	// Equal tells that the home had just the object's bytes, Base what hash they had
+	// both the last time when they do not now; "" if they never had. See base.
+	Equal bool   `json:"equal,omitempty"`
+	Base  string `json:"base,omitempty"`
+	// Pushed is when this home wrote it, if it is big; else zero.
 	Pushed time.Time `json:"pushed,omitzero"`
+}
+
+// base returns the plain hash that the object and this home's file last had both:
+// of a current version, what a rewrite may replace.
+func (o objectState) base() string {
+	if o.Equal {
+		return o.SHA256
+	}
+	return o.Base
 }
 
 // object is a version in the mirror as it was last seen.

@@ -219,7 +219,7 @@ type Log interface {
 // A Putter stores a whole log at once.
 type Putter interface {
 	// Put stores b under name if c holds, else returns ErrChanged and leaves what
-	// is there (case PutConditions). When Put returns nil, name has exactly b's
+	// is there (cases PutConditions, PutConditionsLarge). When Put returns nil, name has exactly b's
 	// bytes, durably, and version is the Info.Version they are found under. Readers
 	// see the old bytes or the new ones, never a part. A body that does not have
 	// the size and hash it claims is ErrChanged, one that fails is its own error,

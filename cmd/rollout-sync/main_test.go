@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"os"
 	"os/exec"
 	"strconv"
@@ -13,6 +15,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// No test reads what the user has configured.
+	for _, name := range []string{"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"} {
+		os.Setenv(name, os.DevNull)
+	}
+	os.Unsetenv("AWS_PROFILE")
+	log.SetOutput(io.Discard) // as main does
 	testscript.Main(m, map[string]func(){
 		program: func() {
 			os.Exit(withSignals(func(ctx context.Context) int {

@@ -90,23 +90,43 @@ func (a *app) openMirror(ctx context.Context, make bool) (*blob.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	kind, ok := services[u.Scheme]
-	if !ok {
-		return nil, usagef("--mirror: %s:// is none of s3:// gs:// azblob:// file://", u.Scheme)
-	}
 	isDir := u.Scheme == dirblob.Scheme
 	if isDir && make {
 		u = withParam(u, "create_dir", "true")
 	}
-	b, err := kind.opener.OpenBucketURL(ctx, u)
-	switch {
-	case isDir && errors.Is(err, fs.ErrNotExist):
+	b, service, err := openBucket(ctx, u)
+	if isDir && errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", a.mirror, mirror.ErrNoMirror)
-	case err != nil:
-		return nil, fmt.Errorf("mirror %s://%s: %w", u.Scheme, path.Join(u.Host, u.Path), err)
 	}
-	kind.service.SingleWriter = kind.service.SingleWriter || a.singleWriter
-	return blob.New(b, &blob.Options{Service: kind.service, UploadRate: a.uploadRate}), nil
+	if err != nil {
+		return nil, err
+	}
+	service.SingleWriter = service.SingleWriter || a.singleWriter
+	return blob.New(b, &blob.Options{Service: service, UploadRate: a.uploadRate}), nil
+}
+
+// openBucket opens what a mirror's URL names, below its prefix if it has one.
+func openBucket(ctx context.Context, u *url.URL) (*gcblob.Bucket, blob.Service, error) {
+	kind, ok := services[u.Scheme]
+	switch {
+	case !ok:
+		return nil, blob.Service{}, usagef("--mirror: %s:// is none of s3:// gs:// azblob:// file://", u.Scheme)
+	case u.Scheme != dirblob.Scheme && strings.Trim(u.Path, "/") != "":
+		// gocloud would leave it out, and use the whole bucket.
+		return nil, blob.Service{}, usagef("--mirror %s: a bucket has no path; write %s://%s?prefix=%s/", shown(u), u.Scheme, u.Host, strings.Trim(u.Path, "/"))
+	}
+	mux := new(gcblob.URLMux) // which knows prefixes
+	mux.RegisterBucket(u.Scheme, kind.opener)
+	b, err := mux.OpenBucketURL(ctx, u)
+	if err != nil {
+		return nil, blob.Service{}, fmt.Errorf("mirror %s: %w", shown(u), err)
+	}
+	return b, kind.service, nil
+}
+
+// shown is a mirror's URL for people: with its prefix and without its other parameters.
+func shown(u *url.URL) string {
+	return u.Scheme + "://" + u.Host + path.Join("/", u.Path, u.Query().Get(prefixParam))
 }
 
 // services are the object stores that a URL can name, by its scheme.
@@ -120,6 +140,9 @@ var services = map[string]struct {
 	dirblob.Scheme: {dirblob.URLOpener{}, dirblob.Service()},
 }
 
+// prefixParam is gocloud's parameter of a URL for what all keys begin with.
+const prefixParam = "prefix"
+
 func withParam(u *url.URL, name, value string) *url.URL {
 	with := *u
 	q := u.Query()
@@ -128,19 +151,31 @@ func withParam(u *url.URL, name, value string) *url.URL {
 	return &with
 }
 
-// openState opens what this home remembers of its pushes to the mirror.
-func (a *app) openState() (*mirror.State, error) {
+// stateFile is where this home remembers its pushes to the mirror.
+func (a *app) stateFile() (string, error) {
 	u, err := a.mirrorURL()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	home, err := filepath.Abs(a.home)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	both := sha256.Sum256([]byte(home + "\x00" + u.String()))
-	return mirror.OpenState(filepath.Join(xdg("XDG_STATE_HOME", ".local/state"), fmt.Sprintf("%x.db", both[:8])))
+	return filepath.Join(xdg("XDG_STATE_HOME", ".local/state"), fmt.Sprintf("%x.db", both[:8])), nil
 }
+
+// openState opens what this home remembers of its pushes to the mirror.
+func (a *app) openState() (*mirror.State, error) {
+	file, err := a.stateFile()
+	if err != nil {
+		return nil, err
+	}
+	return mirror.OpenState(file)
+}
+
+// originsFile says which origin a home is.
+func originsFile() string { return filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "origins.json") }
 
 // originID returns the id under which the home pushes from this machine: the
 // flag's, else the one that was made for it, which is made now if make is set.
@@ -152,7 +187,7 @@ func (a *app) originID(make bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	file := filepath.Join(xdg("XDG_CONFIG_HOME", ".config"), "origins.json")
+	file := originsFile()
 	origins := map[string]string{} // by home
 	content, err := os.ReadFile(file)
 	switch {

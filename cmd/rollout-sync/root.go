@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,6 +20,9 @@ type app struct {
 	json                 bool
 	singleWriter         bool  // the store's conditions need not hold
 	uploadRate           int64 // bytes a second; 0: no limit
+	// whenInterrupted says what then becomes of what was done; "" is the rule: it
+	// is kept.
+	whenInterrupted string
 }
 
 // run is the program: it returns the exit code.
@@ -48,7 +52,7 @@ func run(ctx context.Context, args []string, std stdio) int {
 	code := exitCode(ctx, err)
 	if err != nil {
 		if code == exitInterrupted || code == exitTerminated {
-			err = fmt.Errorf("%w; what was done is kept", context.Cause(ctx))
+			err = fmt.Errorf("%w; %s", context.Cause(ctx), cmp.Or(a.whenInterrupted, "what was done is kept"))
 		}
 		fmt.Fprintf(std.err, "rollout-sync: %s\n", oneLine(err))
 	}
@@ -84,7 +88,9 @@ failure.`,
 	f.StringVar(&a.mirror, "mirror", defaultMirror(), "where the copy is: a directory or a `URL` (s3:// gs:// azblob:// file://)")
 	f.StringVar(&a.origin, "origin", "", "the `id` of this home on this machine (default: made once and kept beside the configuration)")
 	root.AddCommand(a.pushCommand(), a.listCommand(), a.showCommand(), a.verifyCommand(),
-		a.restoreCommand(), a.recordCommand(), a.demoCommand(), a.versionCommand())
+		a.restoreCommand(), a.recordCommand(), a.checkStoreCommand(), a.demoCommand(), a.versionCommand(),
+		a.statusCommand(), a.doctorCommand())
+	a.addCompletion(root)
 	return root
 }
 

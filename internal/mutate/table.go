@@ -285,6 +285,14 @@ var mutations = []mutation{
 		"w := Write{IfVersion: u.cond.IfVersion,", "w := Write{", blob, "TestConformance/dir/PutConditions",
 	},
 	{
+		blob + "/rate.go", "the wait for the rate",
+		"if s.rate == nil {", "if true {", blob, "TestUploadRate",
+	},
+	{
+		blob + "/put.go", "the end of the wait for the rate with the upload",
+		"cancel() // who waits for the rate", "", blob, "TestUploadRateIsCancelled",
+	},
+	{
 		dirblob + "/write.go", "the condition of a create in a directory",
 		"if w.ifNotExist {", "if false {", dirblob, "TestConditionsHoldBetweenBuckets",
 	},
@@ -443,5 +451,43 @@ var mutations = []mutation{
 	{
 		"replay/lineage.go", "reading more than was asked for",
 		"from := max(0, min(off, end-max(r.next, minWindow)))", "from := off", "replay", "TestReconstructReadsTheTail",
+	},
+
+	// What looks at a home, and mends it.
+	{
+		"doctor/mend.go", "the second look before a file is moved away",
+		"case rel != equal && rel != shorter:", "case false && rel != equal:", "doctor", "TestMendLooksAgain",
+	},
+	{
+		"doctor/mend.go", "the lock of Codex's maintenance",
+		"} else if !ok {", "} else if false && !ok {", "doctor", "TestMendLooksAgain",
+	},
+	{
+		"doctor/mend.go", "the look for what is kept already",
+		"if _, err := m.Home.Lstat(to); !errors.Is(err, fs.ErrNotExist) {", "if _, err := m.Home.Lstat(to); false {", "doctor", "TestMendLooksAgain",
+	},
+	{
+		"doctor/mend.go", "the refusal to keep files among the sessions",
+		`strings.HasPrefix(m.Keep+"/", sessionsDir+"/")`, "false", "doctor", "TestMendLooksAgain",
+	},
+	{
+		"doctor/across.go", "the compare of two files",
+		"case !bytes.Equal(pa[:min(n, m)], pb[:min(n, m)]):", "case false && bytes.Equal(pa, pb):", "doctor", "TestExamine",
+	},
+	{
+		"doctor/across.go", "the file that Codex knows by its path",
+		"rel == equal || rel == shorter || rel == longer && f.Kind == Forms", "rel != different", "doctor", "TestExamine",
+	},
+	{
+		"doctor/locks.go", "the look who holds a lock",
+		"if ok, err := l.TryLock(); !ok || err != nil {", "if _, err := l.TryLock(); err != nil {", "doctor", "TestExamineWhileWritten",
+	},
+	{
+		"doctor/check.go", "the look whether somebody is writing",
+		"case c.moving:", "case false:", "doctor", "TestExamineWhileWritten",
+	},
+	{
+		"mirror/status.go", "the compare of versions for what is pending",
+		"ok && was.Version == r.Info.Version &&", "ok &&", "mirror", "TestStatus",
 	},
 }

@@ -44,6 +44,31 @@ func testPutConditions(t T, h Harness) {
 	wantBytes(t, h, "plain.json", []byte("{}"))
 }
 
+// testPutConditionsLarge has objects of more than the 8 MiB that package blob sends
+// at once. Where conditions are a header of a request, it is another request.
+func testPutConditionsLarge(t T, h Harness) {
+	ctx := t.Context()
+	p, _ := store.As[store.Putter](h.Store)
+	content := noise(7, 8<<20+1000)
+	large := func(first byte) store.Body {
+		content[0] = first
+		return store.BytesBody(content, time.Time{})
+	}
+	version, err := p.Put(ctx, "a.bin", large('1'), store.Cond{IfAbsent: true})
+	must(t, err)
+	_, err = p.Put(ctx, "a.bin", large('2'), store.Cond{IfAbsent: true})
+	wantErr(t, "Put if absent, of what is there", err, store.ErrChanged)
+	_, err = p.Put(ctx, "b.bin", large('3'), store.Cond{IfVersion: version})
+	wantErr(t, "Put if a version, of nothing", err, store.ErrChanged)
+	wantMissing(t, h, "b.bin")
+	put(t, h, "c.bin", "small\n")
+	_, err = p.Put(ctx, "c.bin", large('4'), store.Cond{IfVersion: version})
+	wantErr(t, "Put if another version", err, store.ErrChanged)
+	wantBytes(t, h, "c.bin", []byte("small\n"))
+	large('1')
+	wantBytes(t, h, "a.bin", content)
+}
+
 // testNotPut puts b, which has to fail with want, where there is nothing and in
 // place of a log, and looks for traces.
 func testNotPut(t T, h Harness, what string, b func() (context.Context, store.Body), want error) {

@@ -168,6 +168,7 @@ var cases = []Case{
 	{"StoredForm", "a name in .jsonl.zst means the stored bytes; the log is listed once, under the name that Open takes", can[store.Putter], testStoredForm},
 
 	{"PutConditions", "Put happens if its condition holds, else ErrChanged and the old bytes; no condition is refused", can[store.Putter], testPutConditions},
+	{"PutConditionsLarge", "the same holds for what is so large that it is sent in parts", can[store.Putter], testPutConditionsLarge},
 	{"PutChangedBody", "a body without the size and hash it claims is ErrChanged and leaves no trace", can[store.Putter], testPutChangedBody},
 	{"PutFailingBody", "a body's own error is returned, after one try, and leaves no trace", can[store.Putter], testPutFailingBody},
 	{"PutCancelled", "a Put whose context ends during the body leaves no trace", can[store.Putter], testPutCancelled},

@@ -478,6 +478,14 @@ var faults = []fault{
 			return b.m.Put(ctx, name, body, c)
 		}
 	}},
+	{"PutConditionsLarge", "a large one is not looked at", true, func(_ *testing.T, b *broken) {
+		b.put = func(ctx context.Context, name string, body store.Body, c store.Cond) (string, error) {
+			if l, ok := b.m.logs[name]; ok && body.Size > 8<<20 {
+				c = store.Cond{IfVersion: l.info().Version}
+			}
+			return b.m.Put(ctx, name, body, c)
+		}
+	}},
 	{"PutChangedBody", "it is believed", false, func(_ *testing.T, b *broken) {
 		b.put = func(ctx context.Context, name string, body store.Body, c store.Cond) (string, error) {
 			r, err := body.Open()

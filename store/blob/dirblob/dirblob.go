@@ -121,25 +121,33 @@ type URLOpener struct{}
 
 // OpenBucketURL is OpenBucket of the URL's path.
 func (URLOpener) OpenBucketURL(_ context.Context, u *url.URL) (*gcblob.Bucket, error) {
-	dir := u.Path
-	if runtime.GOOS == "windows" {
-		dir = strings.TrimPrefix(dir, "/") // of "/C:/dir"
-	}
-	dir = filepath.FromSlash(dir)
-	if u.Host != "" || u.Opaque != "" || !filepath.IsAbs(dir) {
-		return nil, fmt.Errorf("open %s: a directory is file:/// and an absolute path", u.Redacted())
+	dir, err := Path(u)
+	if err != nil {
+		return nil, err
 	}
 	var o Options
 	for param, values := range u.Query() {
 		if param != createParam {
 			return nil, fmt.Errorf("open %s: unknown parameter %q", u.Redacted(), param)
 		}
-		var err error
 		if o.Create, err = strconv.ParseBool(values[0]); err != nil {
 			return nil, fmt.Errorf("open %s: %s: %w", u.Redacted(), param, err)
 		}
 	}
 	return OpenBucket(dir, &o)
+}
+
+// Path returns the directory that a "file" URL names.
+func Path(u *url.URL) (string, error) {
+	dir := u.Path
+	if runtime.GOOS == "windows" {
+		dir = strings.TrimPrefix(dir, "/") // of "/C:/dir"
+	}
+	dir = filepath.FromSlash(dir)
+	if u.Host != "" || u.Opaque != "" || !filepath.IsAbs(dir) {
+		return "", fmt.Errorf("open %s: a directory is file:/// and an absolute path", u.Redacted())
+	}
+	return dir, nil
 }
 
 // Info is what the driver knows of an object beyond gocloud's attributes.

@@ -9,7 +9,6 @@ import (
 	"log"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -25,6 +24,7 @@ import (
 	"gocloud.dev/blob/s3blob"
 	"gocloud.dev/gcerrors"
 
+	"github.com/rollout-sync/rollout/internal/s3test"
 	"github.com/rollout-sync/rollout/store"
 	"github.com/rollout-sync/rollout/store/blob"
 	"github.com/rollout-sync/rollout/store/storetest"
@@ -47,25 +47,15 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-func bucketURL(s *server) *url.URL {
-	return &url.URL{Scheme: Scheme, Host: bucketName, RawQuery: url.Values{
-		"region":             {"us-east-1"},
-		"anonymous":          {"true"},
-		"use_path_style":     {"true"},
-		"hostname_immutable": {"true"},
-		"endpoint":           {s.URL},
-	}.Encode()}
-}
-
 // openBucket opens the bucket as callers do, but for the pauses between tries.
-func openBucket(t *testing.T, s *server) *gcblob.Bucket {
-	b, err := URLOpener{}.OpenBucketURL(ctx, bucketURL(s))
+func openBucket(t *testing.T, s *s3test.Server) *gcblob.Bucket {
+	b, err := URLOpener{}.OpenBucketURL(ctx, s.BucketURL())
 	must(t, err)
 	var client *s3.Client
 	b.As(&client)
 	b, err = s3blob.OpenBucket(ctx, s3.New(client.Options(), func(o *s3.Options) {
 		o.Retryer = retry.AddWithMaxBackoffDelay(o.Retryer, time.Millisecond)
-	}), bucketName, nil)
+	}), s3test.BucketName, nil)
 	must(t, err)
 	return b
 }
@@ -76,7 +66,7 @@ func newStore(t *testing.T, b *gcblob.Bucket) *blob.Store {
 	return st
 }
 
-func openStore(t *testing.T, s *server) *blob.Store { return newStore(t, openBucket(t, s)) }
+func openStore(t *testing.T, s *s3test.Server) *blob.Store { return newStore(t, openBucket(t, s)) }
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
@@ -84,7 +74,7 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			storetest.Run(t, func(t *testing.T) storetest.Harness {
-				s := newServer(t)
+				s := s3test.New(t)
 				open := func() storetest.Store {
 					b := openBucket(t, s)
 					if prefix != "" {
@@ -112,9 +102,9 @@ func wantErr(t *testing.T, what string, err error, want error) {
 	}
 }
 
-func wantRequests(t *testing.T, s *server, want string) {
+func wantRequests(t *testing.T, s *s3test.Server, want string) {
 	t.Helper()
-	if got := s.take(); got != want {
+	if got := s.Take(); got != want {
 		t.Errorf("requests: %s; want %s", got, want)
 	}
 }
@@ -157,36 +147,36 @@ func times(n int, what string) string { return strings.TrimSpace(strings.Repeat(
 func TestReads(t *testing.T) {
 	t.Parallel()
 	content := noise(200 << 10)
-	slowDown := fault{status: http.StatusServiceUnavailable, code: "SlowDown"}
+	slowDown := s3test.Fault{Status: http.StatusServiceUnavailable, Code: "SlowDown"}
 	for _, tt := range []struct {
 		name   string
-		faults []fault
+		faults []s3test.Fault
 		want   error  // nil: all is read
 		msg    string // in the error
 		tries  int
 	}{
 		{"no fault", nil, nil, "", 1},
-		{"404", []fault{{status: 404, code: "NoSuchKey"}}, fs.ErrNotExist, "", 1},
-		{"no bucket", []fault{{status: 404, code: "NoSuchBucket"}}, fs.ErrNotExist, "NoSuchBucket", 1},
-		{"403", []fault{{status: 403, code: "AccessDenied"}}, fs.ErrPermission, "AccessDenied", 1},
-		{"401", []fault{{status: 401, code: "Unauthorized"}}, fs.ErrPermission, "Unauthorized", 1},
-		{"400", []fault{{status: 400, code: "InvalidRequest"}}, nil, "InvalidRequest", 1},
-		{"501", []fault{{status: 501, code: "NotImplemented"}}, errors.ErrUnsupported, "NotImplemented", 1},
-		{"503 once", []fault{slowDown}, nil, "", 2},
-		{"429 once", []fault{{status: 429, code: "TooManyRequests"}}, nil, "", 2},
-		{"500 once", []fault{{status: 500, code: "InternalError"}}, nil, "", 2},
-		{"503, then 404", []fault{slowDown, {status: 404, code: "NoSuchKey"}}, fs.ErrNotExist, "", 2},
-		{"503 to the last try", slices.Repeat([]fault{slowDown}, maxAttempts-1), nil, "", maxAttempts},
-		{"503 for ever", slices.Repeat([]fault{slowDown}, 2*maxAttempts), nil, "SlowDown", maxAttempts},
+		{"404", []s3test.Fault{{Status: 404, Code: "NoSuchKey"}}, fs.ErrNotExist, "", 1},
+		{"no bucket", []s3test.Fault{{Status: 404, Code: "NoSuchBucket"}}, fs.ErrNotExist, "NoSuchBucket", 1},
+		{"403", []s3test.Fault{{Status: 403, Code: "AccessDenied"}}, fs.ErrPermission, "AccessDenied", 1},
+		{"401", []s3test.Fault{{Status: 401, Code: "Unauthorized"}}, fs.ErrPermission, "Unauthorized", 1},
+		{"400", []s3test.Fault{{Status: 400, Code: "InvalidRequest"}}, nil, "InvalidRequest", 1},
+		{"501", []s3test.Fault{{Status: 501, Code: "NotImplemented"}}, errors.ErrUnsupported, "NotImplemented", 1},
+		{"503 once", []s3test.Fault{slowDown}, nil, "", 2},
+		{"429 once", []s3test.Fault{{Status: 429, Code: "TooManyRequests"}}, nil, "", 2},
+		{"500 once", []s3test.Fault{{Status: 500, Code: "InternalError"}}, nil, "", 2},
+		{"503, then 404", []s3test.Fault{slowDown, {Status: 404, Code: "NoSuchKey"}}, fs.ErrNotExist, "", 2},
+		{"503 to the last try", slices.Repeat([]s3test.Fault{slowDown}, maxAttempts-1), nil, "", maxAttempts},
+		{"503 for ever", slices.Repeat([]s3test.Fault{slowDown}, 2*maxAttempts), nil, "SlowDown", maxAttempts},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			s := newServer(t)
+			s := s3test.New(t)
 			st := openStore(t, s)
 			_, err := put(st, "a.bin", content, store.Cond{IfAbsent: true})
 			must(t, err)
-			s.take()
-			s.inject("GET", tt.faults...)
+			s.Take()
+			s.Inject("GET", tt.faults...)
 			f, err := st.Open(ctx, "a.bin")
 			wantRequests(t, s, times(tt.tries, "GET"))
 			if tt.want == nil && tt.msg == "" {
@@ -200,9 +190,7 @@ func TestReads(t *testing.T) {
 			if tt.want != nil {
 				wantErr(t, "Open", err, tt.want)
 			}
-			s.mu.Lock()
-			clear(s.faults)
-			s.mu.Unlock()
+			s.ClearFaults()
 			wantBytes(t, st, "a.bin", content) // no failure is remembered
 		})
 	}
@@ -213,17 +201,17 @@ func TestReads(t *testing.T) {
 func TestBrokenReads(t *testing.T) {
 	t.Parallel()
 	content := noise(200 << 10)
-	s := newServer(t)
+	s := s3test.New(t)
 	st := openStore(t, s)
 	_, err := put(st, "a.bin", content, store.Cond{IfAbsent: true})
 	must(t, err)
-	s.inject("GET", fault{reset: true}, fault{lose: true})
+	s.Inject("GET", s3test.Fault{Reset: true}, s3test.Fault{Lose: true})
 	wantBytes(t, st, "a.bin", content)
 
-	s.inject("GET", fault{cut: 1000})
+	s.Inject("GET", s3test.Fault{Cut: 1000})
 	_, err = st.Open(ctx, "a.bin")
 	wantErr(t, "Open of a cut reply", err, io.ErrUnexpectedEOF)
-	s.inject("GET", fault{}, fault{cut: 100 << 10})
+	s.Inject("GET", s3test.Fault{}, s3test.Fault{Cut: 100 << 10})
 	got, err := read(ctx, st, "a.bin", 0)
 	wantErr(t, "reading a cut reply", err, io.ErrUnexpectedEOF)
 	if !bytes.HasPrefix(content, got) {
@@ -235,7 +223,7 @@ func TestBrokenReads(t *testing.T) {
 // TestNoReply has a server that hangs asked again.
 func TestNoReply(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
+	s := s3test.New(t)
 	var client *s3.Client
 	openBucket(t, s).As(&client)
 	bounded, ok := client.Options().HTTPClient.(*awshttp.BuildableClient)
@@ -244,9 +232,9 @@ func TestNoReply(t *testing.T) {
 	}
 	b, err := s3blob.OpenBucket(ctx, s3.New(client.Options(), func(o *s3.Options) {
 		o.HTTPClient = bounded.WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = 200 * time.Millisecond })
-	}), bucketName, nil)
+	}), s3test.BucketName, nil)
 	must(t, err)
-	s.inject("GET", fault{hang: true})
+	s.Inject("GET", s3test.Fault{Hang: true})
 	_, err = newStore(t, b).Open(ctx, "a.bin")
 	wantErr(t, "Open", err, fs.ErrNotExist)
 }
@@ -254,11 +242,11 @@ func TestNoReply(t *testing.T) {
 // TestWrites puts faults in front of, and behind, the request that publishes.
 func TestWrites(t *testing.T) {
 	t.Parallel()
-	conflict := fault{status: http.StatusConflict, code: errConflict}
-	slowDown := fault{status: http.StatusServiceUnavailable, code: "SlowDown"}
+	conflict := s3test.Fault{Status: http.StatusConflict, Code: errConflict}
+	slowDown := s3test.Fault{Status: http.StatusServiceUnavailable, Code: "SlowDown"}
 	for _, tt := range []struct {
 		name     string
-		faults   []fault
+		faults   []s3test.Fault
 		want     error  // nil with an empty msg: it is stored
 		msg      string // in the error
 		requests string // but for a large object's parts; "" is not promised
@@ -266,35 +254,35 @@ func TestWrites(t *testing.T) {
 		wantOne  error  // of a large object, where it differs
 	}{
 		{name: "no fault", requests: "PUT", large: "COMPLETE"},
-		{name: "reset", faults: []fault{{reset: true}, {reset: true}}},
-		{name: "503 once", faults: []fault{slowDown}, requests: "PUT PUT", large: "COMPLETE COMPLETE"},
+		{name: "reset", faults: []s3test.Fault{{Reset: true}, {Reset: true}}},
+		{name: "503 once", faults: []s3test.Fault{slowDown}, requests: "PUT PUT", large: "COMPLETE COMPLETE"},
 		{
-			name: "503 for ever", faults: slices.Repeat([]fault{slowDown}, 2*maxAttempts), msg: "SlowDown",
+			name: "503 for ever", faults: slices.Repeat([]s3test.Fault{slowDown}, 2*maxAttempts), msg: "SlowDown",
 			requests: times(maxAttempts, "PUT") + " HEAD",
 			large:    times(maxAttempts, "COMPLETE") + " ABORT PARTS HEAD",
 		},
-		{name: "acknowledgement lost", faults: []fault{{lose: true}}},
-		{name: "acknowledgement lost twice", faults: []fault{{lose: true}, {reset: true}}},
-		{name: "acknowledgement lost for ever", faults: append([]fault{{lose: true}}, slices.Repeat([]fault{{reset: true}}, 3*maxAttempts)...)},
-		{name: "acknowledgement lost, then 503 for ever", faults: append([]fault{{lose: true}}, slices.Repeat([]fault{slowDown}, maxAttempts)...)},
+		{name: "acknowledgement lost", faults: []s3test.Fault{{Lose: true}}},
+		{name: "acknowledgement lost twice", faults: []s3test.Fault{{Lose: true}, {Reset: true}}},
+		{name: "acknowledgement lost for ever", faults: append([]s3test.Fault{{Lose: true}}, slices.Repeat([]s3test.Fault{{Reset: true}}, 3*maxAttempts)...)},
+		{name: "acknowledgement lost, then 503 for ever", faults: append([]s3test.Fault{{Lose: true}}, slices.Repeat([]s3test.Fault{slowDown}, maxAttempts)...)},
 		{
-			name: "conflict", faults: []fault{conflict}, requests: "PUT PUT",
+			name: "conflict", faults: []s3test.Fault{conflict}, requests: "PUT PUT",
 			large: "COMPLETE ABORT PARTS HEAD", wantOne: store.ErrChanged,
 		},
 		{
-			name: "conflict for ever", faults: slices.Repeat([]fault{conflict}, 2*maxAttempts), want: store.ErrChanged,
+			name: "conflict for ever", faults: slices.Repeat([]s3test.Fault{conflict}, 2*maxAttempts), want: store.ErrChanged,
 			requests: times(maxAttempts, "PUT") + " HEAD", large: "COMPLETE ABORT PARTS HEAD",
 		},
 		{
-			name: "412", faults: []fault{{status: 412, code: "PreconditionFailed"}}, want: store.ErrChanged,
+			name: "412", faults: []s3test.Fault{{Status: 412, Code: "PreconditionFailed"}}, want: store.ErrChanged,
 			requests: "PUT HEAD", large: "COMPLETE ABORT PARTS HEAD",
 		},
 		{
-			name: "403", faults: []fault{{status: 403, code: "AccessDenied"}}, want: fs.ErrPermission, msg: "AccessDenied",
+			name: "403", faults: []s3test.Fault{{Status: 403, Code: "AccessDenied"}}, want: fs.ErrPermission, msg: "AccessDenied",
 			requests: "PUT", large: "COMPLETE ABORT PARTS",
 		},
 		{
-			name: "400", faults: []fault{{status: 400, code: "InvalidRequest"}}, msg: "InvalidRequest",
+			name: "400", faults: []s3test.Fault{{Status: 400, Code: "InvalidRequest"}}, msg: "InvalidRequest",
 			requests: "PUT HEAD", large: "COMPLETE ABORT PARTS HEAD",
 		},
 	} {
@@ -314,7 +302,7 @@ func TestWrites(t *testing.T) {
 				}
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
-					s := newServer(t)
+					s := s3test.New(t)
 					st := openStore(t, s)
 					c := store.Cond{IfAbsent: true}
 					old := []byte("old")
@@ -323,15 +311,15 @@ func TestWrites(t *testing.T) {
 						must(t, err)
 						c = store.Cond{IfVersion: version}
 					}
-					s.take()
-					s.inject(kind, tt.faults...)
+					s.Take()
+					s.Inject(kind, tt.faults...)
 					version, err := put(st, "a.bin", content, c)
-					got := strings.TrimSpace(strings.ReplaceAll(strings.TrimPrefix(s.take(), "CREATE"), " PART ", " "))
+					got := strings.TrimSpace(strings.ReplaceAll(strings.TrimPrefix(s.Take(), "CREATE"), " PART ", " "))
 					got = strings.TrimSpace(strings.ReplaceAll(" "+got+" ", " PART ", " "))
 					if requests != "" && got != requests {
 						t.Errorf("requests: %s; want %s", got, requests)
 					}
-					if n := s.unfinished(); n != 0 {
+					if n := s.Unfinished(); n != 0 {
 						t.Errorf("%d uploads are unfinished", n)
 					}
 					if want == nil && tt.msg == "" {
@@ -364,22 +352,22 @@ func TestWrites(t *testing.T) {
 // TestParts breaks off parts of an upload, which are sent again by themselves.
 func TestParts(t *testing.T) {
 	t.Parallel()
-	slowDown := fault{status: http.StatusServiceUnavailable, code: "SlowDown"}
-	s := newServer(t)
+	slowDown := s3test.Fault{Status: http.StatusServiceUnavailable, Code: "SlowDown"}
+	s := s3test.New(t)
 	st := openStore(t, s)
 	content := noise(20 << 20)
-	s.inject("CREATE", slowDown)
-	s.inject("PART", fault{reset: true}, slowDown, fault{lose: true})
+	s.Inject("CREATE", slowDown)
+	s.Inject("PART", s3test.Fault{Reset: true}, slowDown, s3test.Fault{Lose: true})
 	_, err := put(st, "a.bin", content, store.Cond{IfAbsent: true})
 	must(t, err)
 	wantBytes(t, st, "a.bin", content)
 
-	s.inject("PART", slices.Repeat([]fault{slowDown}, 10*maxAttempts)...)
-	s.inject("ABORT", slowDown)
+	s.Inject("PART", slices.Repeat([]s3test.Fault{slowDown}, 10*maxAttempts)...)
+	s.Inject("ABORT", slowDown)
 	if _, err := put(st, "b.bin", content, store.Cond{IfAbsent: true}); err == nil || !strings.Contains(err.Error(), "SlowDown") {
 		t.Errorf("Put: %v", err)
 	}
-	if n := s.unfinished(); n != 0 {
+	if n := s.Unfinished(); n != 0 {
 		t.Errorf("%d uploads are unfinished", n)
 	}
 }
@@ -387,16 +375,16 @@ func TestParts(t *testing.T) {
 // TestRemove loses the acknowledgement of a removal.
 func TestRemove(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
+	s := s3test.New(t)
 	st := openStore(t, s)
 	version, err := put(st, "a.bin", []byte("a"), store.Cond{IfAbsent: true})
 	must(t, err)
-	s.inject("DELETE", fault{status: http.StatusServiceUnavailable, code: "SlowDown"}, fault{lose: true})
+	s.Inject("DELETE", s3test.Fault{Status: http.StatusServiceUnavailable, Code: "SlowDown"}, s3test.Fault{Lose: true})
 	must(t, st.Remove(ctx, "a.bin", version))
 	_, err = st.Open(ctx, "a.bin")
 	wantErr(t, "Open", err, fs.ErrNotExist)
 
-	s.inject("LIST", fault{status: http.StatusServiceUnavailable, code: "SlowDown"}, fault{reset: true})
+	s.Inject("LIST", s3test.Fault{Status: http.StatusServiceUnavailable, Code: "SlowDown"}, s3test.Fault{Reset: true})
 	for e, err := range st.List(ctx, ".", store.ListOptions{}) {
 		t.Errorf("List has %v, %v", e, err)
 	}
@@ -406,15 +394,15 @@ func TestRemove(t *testing.T) {
 // is willing to wait.
 func TestDeadline(t *testing.T) {
 	t.Parallel()
-	s := newServer(t)
-	bucket, err := URLOpener{}.OpenBucketURL(ctx, bucketURL(s)) // with pauses that are longer
+	s := s3test.New(t)
+	bucket, err := URLOpener{}.OpenBucketURL(ctx, s.BucketURL()) // with pauses that are longer
 	must(t, err)
 	st := newStore(t, bucket)
 	version, err := put(st, "a.bin", []byte("a"), store.Cond{IfAbsent: true})
 	must(t, err)
-	hang := []fault{{hang: true}}
-	busy := slices.Repeat([]fault{{status: http.StatusServiceUnavailable, code: "SlowDown"}}, 2*maxAttempts)
-	for what, faults := range map[string][]fault{"hangs": hang, "is busy": busy} {
+	hang := []s3test.Fault{{Hang: true}}
+	busy := slices.Repeat([]s3test.Fault{{Status: http.StatusServiceUnavailable, Code: "SlowDown"}}, 2*maxAttempts)
+	for what, faults := range map[string][]s3test.Fault{"hangs": hang, "is busy": busy} {
 		for kind, do := range map[string]func(context.Context) error{
 			"GET":    func(c context.Context) error { _, err := st.Open(c, "a.bin"); return err },
 			"DELETE": func(c context.Context) error { return st.Remove(c, "a.bin", version) },
@@ -429,20 +417,18 @@ func TestDeadline(t *testing.T) {
 				return err
 			},
 		} {
-			s.inject(kind, faults...)
+			s.Inject(kind, faults...)
 			c, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 			wantErr(t, kind+" of a server that "+what, do(c), context.DeadlineExceeded)
 			cancel()
-			s.mu.Lock()
-			clear(s.faults)
-			s.mu.Unlock()
+			s.ClearFaults()
 		}
 	}
 
 	// What was stored, and not acknowledged in time, is a success all the same.
 	c, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s.stored = cancel
+	s.Stored = cancel
 	_, err = st.Put(c, "c.bin", store.BytesBody(nil, time.Now()), store.Cond{IfAbsent: true})
 	must(t, err)
 }

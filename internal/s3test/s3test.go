@@ -1,4 +1,6 @@
-package s3
+// Package s3test is an S3 server for tests, which can be told to fail in every way
+// in which servers and networks do.
+package s3test
 
 import (
 	"cmp"
@@ -10,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,18 +21,29 @@ import (
 	"time"
 )
 
-// A server is as much of S3 as package blob uses: one bucket, addressed by path,
+// A Server is as much of S3 as package blob uses: one bucket, addressed by path,
 // with conditions, ranges, metadata, listings in pages and multi-part uploads. It
-// follows the API reference, and believes every signature.
-type server struct {
+// follows the API reference, and believes every signature. Requests are told apart
+// by kind: GET, HEAD, PUT, DELETE and LIST, and of multi-part uploads CREATE, PART,
+// PARTS, COMPLETE and ABORT.
+type Server struct {
 	*httptest.Server
+	// Deaf is a server that does not know conditions: it ignores them. It is to be
+	// set while no request is under way, like the next three.
+	Deaf bool
+	// Deny has the kinds of requests that the client may not make: 403.
+	Deny []string
+	// Stored, if not nil, is called by each PUT, which is then not answered.
+	Stored func()
+	// OnRequest, if not nil, is called before the nth request is looked at.
+	OnRequest func(n int)
+
 	mu       sync.Mutex
 	objects  map[string]object
 	uploads  map[string]*upload
 	clock    int
 	requests []string
-	faults   map[string][]fault // of the next requests of each kind, in order
-	stored   func()             // if not nil, called by each PUT, which is not answered
+	faults   map[string][]Fault // of the next requests of each kind, in order
 }
 
 type object struct {
@@ -45,39 +59,81 @@ type upload struct {
 	parts  map[int][]byte
 }
 
+// BucketName is that of the one bucket.
+const BucketName = "bucket"
+
 const (
-	bucketName = "bucket"
 	// pageSize is less than what is asked for, as the reference allows.
 	pageSize = 5
 	minPart  = 5 << 20
 )
 
-func newServer(t *testing.T) *server {
-	s := &server{objects: map[string]object{}, uploads: map[string]*upload{}, faults: map[string][]fault{}}
+// New starts a server that ends with the test.
+func New(t testing.TB) *Server {
+	s := &Server{objects: map[string]object{}, uploads: map[string]*upload{}, faults: map[string][]Fault{}}
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(s.Close)
 	return s
 }
 
-// A fault is what becomes of a request that is not simply answered.
-type fault struct {
-	status int    // the answer, with code, and nothing happens
-	code   string // of the answer
-	reset  bool   // nothing happens, and the connection is reset
-	lose   bool   // what was asked for happens, and the connection is reset
-	hang   bool   // nothing happens, and the client has to go
-	cut    int    // the connection ends after so many bytes of the answer's body
+// BucketURL is for the opener of package store/blob/s3.
+func (s *Server) BucketURL() *url.URL {
+	return &url.URL{Scheme: "s3", Host: BucketName, RawQuery: url.Values{
+		"region":             {"us-east-1"},
+		"anonymous":          {"true"},
+		"use_path_style":     {"true"},
+		"hostname_immutable": {"true"},
+		"endpoint":           {s.URL},
+	}.Encode()}
 }
 
-// inject gives the next requests of that kind faults, one each.
-func (s *server) inject(kind string, faults ...fault) {
+// A Fault is what becomes of a request that is not simply answered.
+type Fault struct {
+	Status int    // the answer, with Code, and nothing happens
+	Code   string // of the answer
+	Reset  bool   // nothing happens, and the connection is reset
+	Lose   bool   // what was asked for happens, and the connection is reset
+	Hang   bool   // nothing happens, and the client has to go
+	Cut    int    // the connection ends after so many bytes of the answer's body
+}
+
+// Inject gives the next requests of that kind faults, one each.
+func (s *Server) Inject(kind string, faults ...Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults[kind] = append(s.faults[kind], faults...)
 }
 
-// take returns the requests since the last take.
-func (s *server) take() string {
+// ClearFaults takes back the faults that are left.
+func (s *Server) ClearFaults() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.faults)
+}
+
+// Put plants an object.
+func (s *Server) Put(key, content string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.put(key, object{bytes: []byte(content), header: http.Header{}, etag: etag([]byte(content))}, nil)
+}
+
+// Get returns an object's bytes, "" if it is not there.
+func (s *Server) Get(key string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return string(s.objects[key].bytes)
+}
+
+// Keys returns those of all objects, sorted.
+func (s *Server) Keys() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.objects))
+}
+
+// Take returns the kinds of the requests since the last Take.
+func (s *Server) Take() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	got := strings.Join(s.requests, " ")
@@ -85,8 +141,8 @@ func (s *server) take() string {
 	return got
 }
 
-// unfinished returns the number of uploads that were neither completed nor aborted.
-func (s *server) unfinished() int {
+// Unfinished returns the number of uploads that were neither completed nor aborted.
+func (s *Server) Unfinished() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.uploads)
@@ -96,7 +152,7 @@ func (s *server) unfinished() int {
 func kindOf(r *http.Request) string {
 	q := r.URL.Query()
 	switch {
-	case r.URL.Path == "/"+bucketName || r.URL.Path == "/"+bucketName+"/":
+	case r.URL.Path == "/"+BucketName || r.URL.Path == "/"+BucketName+"/":
 		return "LIST"
 	case q.Has("uploads"):
 		return "CREATE"
@@ -130,7 +186,7 @@ func xmlResponse(status int, v any) response {
 	return response{status, http.Header{"Content-Type": {"application/xml"}}, body}
 }
 
-func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return
@@ -138,28 +194,33 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	kind := kindOf(r)
 	s.mu.Lock()
 	s.requests = append(s.requests, kind)
-	var f fault
+	if s.OnRequest != nil {
+		s.OnRequest(len(s.requests))
+	}
+	var f Fault
 	if queue := s.faults[kind]; len(queue) > 0 {
 		f, s.faults[kind] = queue[0], queue[1:]
 	}
 	var answer response
 	switch {
-	case f.status != 0:
-		answer = failure(f.status, f.code)
-	case !f.reset && !f.hang:
+	case slices.Contains(s.Deny, kind):
+		answer = failure(http.StatusForbidden, "AccessDenied")
+	case f.Status != 0:
+		answer = failure(f.Status, f.Code)
+	case !f.Reset && !f.Hang:
 		answer = s.answer(kind, r, body)
-		if kind == "PUT" && s.stored != nil {
-			s.stored()
-			f.hang = true
+		if kind == "PUT" && s.Stored != nil {
+			s.Stored()
+			f.Hang = true
 		}
 	}
 	s.mu.Unlock()
 
 	switch {
-	case f.hang:
+	case f.Hang:
 		<-r.Context().Done()
 		return
-	case f.reset || f.lose:
+	case f.Reset || f.Lose:
 		reset(w)
 		return
 	}
@@ -171,8 +232,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	if f.cut > 0 {
-		_, _ = w.Write(answer.body[:f.cut])
+	if f.Cut > 0 {
+		_, _ = w.Write(answer.body[:f.Cut])
 		_ = http.NewResponseController(w).Flush()
 		panic(http.ErrAbortHandler)
 	}
@@ -189,12 +250,12 @@ func reset(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-func (s *server) answer(kind string, r *http.Request, body []byte) response {
+func (s *Server) answer(kind string, r *http.Request, body []byte) response {
 	q := r.URL.Query()
 	if kind == "LIST" {
 		return s.list(q.Get("prefix"), q.Get("delimiter"), q.Get("continuation-token"))
 	}
-	key, ok := strings.CutPrefix(r.URL.Path, "/"+bucketName+"/")
+	key, ok := strings.CutPrefix(r.URL.Path, "/"+BucketName+"/")
 	if !ok {
 		return failure(http.StatusNotFound, "NoSuchBucket")
 	}
@@ -206,6 +267,7 @@ func (s *server) answer(kind string, r *http.Request, body []byte) response {
 	case "PUT", "COMPLETE", "DELETE":
 		match := r.Header.Get("If-Match")
 		switch {
+		case s.Deaf:
 		case match != "" && !there:
 			return failure(http.StatusNotFound, "NoSuchKey")
 		case match != "" && match != o.etag, r.Header.Get("If-None-Match") == "*" && there:
@@ -235,7 +297,7 @@ func (s *server) answer(kind string, r *http.Request, body []byte) response {
 	return s.multipart(kind, q.Get("uploadId"), q.Get("partNumber"), body)
 }
 
-func (s *server) multipart(kind, id, part string, body []byte) response {
+func (s *Server) multipart(kind, id, part string, body []byte) response {
 	u := s.uploads[id]
 	if u == nil {
 		return failure(http.StatusNotFound, "NoSuchUpload")
@@ -290,7 +352,7 @@ func (s *server) multipart(kind, id, part string, body []byte) response {
 }
 
 // put stores o and answers with v, or without a body.
-func (s *server) put(key string, o object, v any) response {
+func (s *Server) put(key string, o object, v any) response {
 	s.clock++
 	o.time = time.Unix(int64(s.clock), 0).UTC()
 	s.objects[key] = o
@@ -332,7 +394,7 @@ func (o object) answer(r *http.Request) response {
 
 // list answers with one page; a token is the last key, or prefix, of the page
 // before.
-func (s *server) list(prefix, delimiter, token string) response {
+func (s *Server) list(prefix, delimiter, token string) response {
 	type content struct {
 		Key          string
 		LastModified string
