@@ -41,9 +41,11 @@ codex:
 mutate:
 	go run ./internal/mutate
 
-## soak: what takes too long for every change: 1,000 kills of a recorder
+## soak: what takes too long for every change: 1,000 kills of a recorder, a million
+## steps of three homes and their mirror
 soak:
 	go test ./recorder -run 'TestKill$$' -kills 1000 -timeout 30m -v
+	go test ./mirror -run 'TestSimulation$$' -seeds 2000 -steps 500 -timeout 60m
 
 ## bench: side by side with what the limits are measured by
 bench:

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/store"
 )
@@ -205,6 +207,10 @@ func (p *pusher) copy(ctx context.Context, src *source, to string) error {
 func (a *attempt) try(ctx context.Context) error {
 	src, cur := a.src, a.cur
 	if cur == nil {
+		if tombstone, err := a.tombstone(ctx, src.name); err != nil || tombstone != "" {
+			a.out.Action, a.out.Key = Tombstone, tombstone
+			return err
+		}
 		if err := src.read(ctx, 0); err != nil {
 			return err
 		}
@@ -298,6 +304,25 @@ func (a *attempt) beside(ctx context.Context) error {
 		a.out.Action = Diverged
 	}
 	return err
+}
+
+// tombstone returns the name of the tombstone that keeps n from being pushed, "" if
+// there is none. The first call of a pass lists them.
+func (p *pusher) tombstone(ctx context.Context, n codec.Name) (string, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.forgotten == nil {
+		var err error
+		if p.forgotten, err = forgotten(ctx, p.Mirror); err != nil {
+			return "", err
+		}
+	}
+	for _, id := range []uuid.UUID{n.Session, n.Rollout} {
+		if p.forgotten[id.String()] {
+			return tombstoneKey(id.String()), nil
+		}
+	}
+	return "", nil
 }
 
 // put writes src into the slot and remembers it.

@@ -66,6 +66,7 @@ const (
 	Equal      Action = "equal"      // the mirror has exactly this
 	Ahead      Action = "ahead"      // the mirror has this and more
 	Superseded Action = "superseded" // the mirror has this in its history
+	Tombstone  Action = "forgotten"  // it was forgotten in the mirror, and is not pushed again
 	Unchanged  Action = "unchanged"  // as it was when it was last pushed: not looked at
 	Waiting    Action = "waiting"    // changed too short a time ago, while it was read, or too little: see Push
 	Failed     Action = "failed"     // see Outcome.Err
@@ -153,12 +154,14 @@ type pusher struct {
 	mu      sync.Mutex        // guards what follows
 	planned map[string]string // what a dry run would write: path in the home by name in the mirror
 	report  Report
-	ledger  *ledger
-	due     change // is to be saved in the state
-	dues    int    // rollouts in it
-	untold  int    // facts since the last that were told
-	saved   time.Time
-	told    time.Time
+	// forgotten are ids, nil if nobody has asked yet.
+	forgotten map[string]bool
+	ledger    *ledger
+	due       change // is to be saved in the state
+	dues      int    // rollouts in it
+	untold    int    // facts since the last that were told
+	saved     time.Time
+	told      time.Time
 }
 
 func (p *pusher) run(ctx context.Context) error {
@@ -526,7 +529,7 @@ func (p *pusher) note(ctx context.Context, c *candidate, src *source, out Outcom
 	} else if ok && o.SHA256 == fact.SHA256 {
 		fact.Object = o.Version
 	}
-	if !c.second {
+	if !c.second && out.Action != Tombstone {
 		if err := set(p.due, untold, fact.Rollout, fact); err != nil {
 			return err
 		}
@@ -560,7 +563,7 @@ func (p *pusher) count(out Outcome) {
 const (
 	maxDues   = 500
 	saveAfter = 5 * time.Second
-	maxUntold = 20000
+	maxUntold = 4000
 	tellAfter = 10 * time.Minute
 )
 

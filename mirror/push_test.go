@@ -200,8 +200,9 @@ func TestPushRequests(t *testing.T) {
 		want string
 	}{
 		// The marker and the facts of the month are looked for and written; the
-		// marker five times, to find out whether the store minds conditions.
-		{"first push", func() {}, "3 opens, 36 puts, 3 lists"},
+		// marker five times, to find out whether the store minds conditions. The
+		// listings are of three days and of what was forgotten.
+		{"first push", func() {}, "3 opens, 36 puts, 4 lists"},
 		{"nothing to do", func() {}, "0 opens, 0 puts, 0 lists"},
 		{"one has grown", func() { grow(7) }, "2 opens, 2 puts, 0 lists"},
 		// No object is looked at: the listing and the facts tell all of them.
@@ -209,7 +210,7 @@ func TestPushRequests(t *testing.T) {
 		{"state lost, and one has grown", func() { h.loseState(); grow(8) }, "2 opens, 2 puts, 3 lists"},
 		{"a week later", func() { h.now = h.now.Add(8 * 24 * time.Hour) }, "0 opens, 0 puts, 3 lists"},
 		{"the next hour", func() { h.now = h.now.Add(time.Hour) }, "0 opens, 0 puts, 0 lists"},
-		{"one is new", func() { h.write(rolloutFile(100, 4), "{}\n") }, "3 opens, 2 puts, 0 lists"},
+		{"one is new", func() { h.write(rolloutFile(100, 4), "{}\n") }, "3 opens, 2 puts, 1 lists"},
 	} {
 		c.does()
 		tm.calls.reset()
@@ -771,3 +772,43 @@ func (m factless) Put(ctx context.Context, name string, b store.Body, c store.Co
 }
 
 func sha(content string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(content))) }
+
+// What was forgotten does not come back from a home that still has it.
+func TestPushOfForgotten(t *testing.T) {
+	t.Parallel()
+	tm := newTeam(t)
+	a, b := tm.newHome(t, "a"), tm.newHome(t, "b")
+	a.write(rolloutFile(1, 20), "one\n")
+	a.write(rolloutFile(2, 20), "two\n")
+	a.push()
+	r, err := mirror.Forget(ctx, mirror.Forgetting{Mirror: tm.mirror, IDs: []string{rolloutID(1)}})
+	if err != nil || r.Objects == 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	want := map[string]string{rolloutFile(2, 20) + ".zst": "two\n"}
+	for i, c := range []struct {
+		h    *home
+		does func()
+		want mirror.Action
+	}{
+		{a, func() {}, mirror.Unchanged},
+		{a, func() { a.write(rolloutFile(1, 20), "one\nmore\n") }, mirror.Tombstone},
+		{a, func() {}, mirror.Unchanged},
+		{a, a.loseState, mirror.Tombstone},
+		{b, func() { b.write(rolloutFile(1, 20), "uno\n") }, mirror.Tombstone},
+	} {
+		c.does()
+		if r := c.h.push(); r.Actions[c.want] == 0 || r.Actions[mirror.Uploaded] > 0 {
+			t.Errorf("push %d: %+v", i+1, r)
+		}
+		got := tm.objects(t)
+		delete(got, "forgotten/"+rolloutID(1)+".json")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("push %d (-want +got):\n%s", i+1, diff)
+		}
+	}
+	v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: tm.mirror, Home: a.files})
+	if err != nil || v.Pending > 0 || v.Compared != 2 {
+		t.Errorf("Verify: %+v, %v", v, err)
+	}
+}

@@ -63,14 +63,19 @@ type Verification struct {
 // from the others; the error is of what kept it from going on. Pushes may go on
 // meanwhile.
 func Verify(ctx context.Context, o Verifying) (Verification, error) {
-	v := &verifier{Verifying: o, lineage: newLineage(o.Mirror, NewFacts(o.Mirror))}
+	v := &verifier{
+		Verifying: o,
+		lineage:   newLineage(o.Mirror, NewFacts(o.Mirror)),
+		forgotten: sync.OnceValues(func() (map[string]bool, error) { return forgotten(ctx, o.Mirror) }),
+	}
 	err := v.run(ctx)
 	return v.result, err
 }
 
 type verifier struct {
 	Verifying
-	lineage *lineage
+	lineage   *lineage
+	forgotten func() (map[string]bool, error)
 
 	mu     sync.Mutex // guards what follows
 	result Verification
@@ -107,6 +112,11 @@ func (v *verifier) run(ctx context.Context) error {
 				return Finding{}, false
 			}
 			f := v.local(ctx, name, n)
+			if f.Pending && f.Err == nil {
+				// What was forgotten is not wanted there.
+				ids, err := v.forgotten()
+				f.Pending, f.Err = !isForgotten(ids, n), err
+			}
 			v.mu.Lock()
 			defer v.mu.Unlock()
 			v.result.Compared++

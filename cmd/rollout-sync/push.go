@@ -181,7 +181,7 @@ func summary(r mirror.Report, dryRun bool) string {
 	parts := []string{fmt.Sprintf("%d sessions", r.Rollouts)}
 	for _, action := range []mirror.Action{
 		mirror.Uploaded, mirror.Extended, mirror.Rewritten, mirror.Diverged, mirror.Unchanged,
-		mirror.Equal, mirror.Ahead, mirror.Superseded, mirror.Waiting, mirror.Failed,
+		mirror.Equal, mirror.Ahead, mirror.Superseded, mirror.Tombstone, mirror.Waiting, mirror.Failed,
 	} {
 		if n := r.Actions[action]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, action))

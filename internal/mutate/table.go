@@ -319,24 +319,126 @@ var mutations = []mutation{
 
 	// The mirror.
 	{
-		"mirror/push.go", "the hash compare of what a version extends",
+		"mirror/place.go", "the hash compare of what a version extends",
 		"case src.version.Size > cur.Size && src.prefix == cur.SHA256:", "case src.version.Size > cur.Size:", "mirror", "TestPushRules",
 	},
 	{
-		"mirror/push.go", "the hash compare of a version that is the mirror's",
+		"mirror/place.go", "the hash compare of a version that is the mirror's",
 		"case src.version.Size == cur.Size && src.version.hash() == cur.SHA256:", "case src.version.Size == cur.Size:", "mirror", "TestPushRules",
 	},
 	{
-		"mirror/push.go", "the hash compare of a version that the mirror extends",
+		"mirror/place.go", "the hash compare of a version that the mirror extends",
 		"if cur.Size > src.version.Size && remote.prefix == src.version.hash() {", "if cur.Size > src.version.Size {", "mirror", "TestPushRules",
 	},
 	{
-		"mirror/push.go", "the copy to history before a rewrite",
-		"if err := p.copy(ctx, remote, historyKey(s.key, cur.SHA256)); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestPushRules",
+		"mirror/place.go", "the copy to history before a rewrite",
+		"if err := a.copy(ctx, remote, historyKey(a.slot.key, cur.SHA256)); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestPushRules",
+	},
+	{
+		"mirror/place.go", "the condition of a replacement",
+		"	ifCur := store.Cond{IfVersion: cur.Version}",
+		"	ifCur := store.Cond{IfVersion: cur.Version}\n	if f, err := a.Mirror.Open(ctx, a.slot.key); err == nil {\n		ifCur.IfVersion = f.Info().Version\n		f.Close()\n	}",
+		"mirror", "TestSimulation/seed=26",
+	},
+	{
+		"mirror/place.go", "the look at what this home had before a rewrite",
+		"if a.slot.own || !a.slot.second && cur.SHA256 == a.base {", "if true {", "mirror", "TestSimulation/seed=36",
+	},
+	{
+		"mirror/place.go", "the look into the history",
+		"a.out.Action, a.out.Key = Superseded, key", "return a.put(ctx, store.Cond{IfVersion: a.cur.Version}, Superseded)", "mirror", "TestSimulation/seed=20",
+	},
+	{
+		"mirror/place.go", "what became of a Put whose condition failed",
+		"a.src.body(ctx), c); err != nil {", "a.src.body(ctx), c); err != nil && !errors.Is(err, store.ErrChanged) {", "mirror", "TestSimulation/seed=26",
+	},
+	{
+		"mirror/place.go", "the version of which an origin has told",
+		"if fact.Object == version {", "if fact.Object != \"\" {", "mirror", "TestSimulation/seed=29",
+	},
+	{
+		"mirror/push.go", "the wait for what a rollout begins with",
+		"if base.Rollout != \"\" && !c.ordered {", "if false {", "mirror", "TestSimulation/seed=5",
+	},
+	{
+		"mirror/push.go", "the push of what is not idle, but others begin with",
+		"if parent, ok := p.waiting[base]; ok {", "if parent, ok := p.waiting[base]; false && ok {", "mirror", "TestSimulation/seed=5",
+	},
+	{
+		"mirror/push.go", "the torn end that a push left for the next",
+		"		(src.limit == 0 || src.limit == i.Size) && p.at", "		p.at", "mirror", "TestSimulation/seed=21",
 	},
 	{
 		"mirror/restore.go", "the hash compare of a file that is to be replaced",
-		"if remote.prefix == local.version.hash() {", "if true {", "mirror", "TestRestore",
+		"if begins == local.version.hash() {", "if begins != \"\" {", "mirror", "TestRestore",
+	},
+	{
+		"mirror/restore.go", "what a rollout begins with, before it",
+		"if refers {", "if refers && false {", "mirror", "TestRestoreLineage",
+	},
+	{
+		"mirror/restore.go", "the newest first",
+		"store.ListOptions{Desc: true}", "store.ListOptions{}", "mirror", "TestRestoreLineage",
+	},
+	{
+		"mirror/restore.go", "the look for a lineage that is a circle",
+		"if seen[p.Rollout] {", "if len(seen) > 100 {", "mirror", "TestRestoreLineage",
+	},
+	{
+		"mirror/restore.go", "the base of what was restored",
+		"if r.State == nil || r.DryRun ||", "if true ||", "mirror", "TestRestoreRemembersTheBase",
+	},
+	{
+		"mirror/restore.go", "Codex's lock on all of a home",
+		"l, ok := store.As[store.Locker](home)", "l, ok := store.As[store.Locker](nil)", "mirror", "TestRestoreWaitsForNoMaintenance",
+	},
+	{
+		"mirror/lineage.go", "the hash of what a rollout begins with",
+		`return info, p.SHA256 == "" || sum == p.SHA256, nil`, "return info, sum != \"-\", nil", "mirror", "TestLineageVersion",
+	},
+	{
+		"mirror/prune.go", "the download of what is taken away",
+		"Deep: !p.DryRun", "Deep: false", "mirror", "TestPruneAHome",
+	},
+	{
+		"mirror/prune.go", "the hash compare of what is taken away",
+		"if sum != v.hash() {", "if sum == \"-\" {", "mirror", "TestPruneAHome",
+	},
+	{
+		"mirror/prune.go", "the look at the other form",
+		"if err := p.otherForm(ctx, file, f); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestPruneAHome",
+	},
+	{
+		"mirror/prune.go", "the ctime",
+		"if i.ChangeTime.After(changed) {", "if false {", "mirror", "TestPruneAge",
+	},
+	{
+		"mirror/prune.go", "what stays and refers to what goes",
+		"p.referred[c.base] = true", "_ = c", "mirror", "TestPruneLineage",
+	},
+	{
+		"mirror/prune.go", "what stays and cannot be read",
+		"p.unread = max(p.unread, t.UnixMilli())", "_ = t", "mirror", "TestPruneLineage",
+	},
+	{
+		"mirror/prune.go", "children before what they refer to",
+		"for _, child := range p.children[c.Name.Rollout.String()] {", "for _, child := range p.children[\"\"] {", "mirror", "TestPruneLineage",
+	},
+	{
+		"mirror/prune.go", "the word to the next push",
+		"if err := p.State.write(gone); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestPruneIsNotVanished",
+	},
+	{
+		"mirror/forget.go", "the tombstone",
+		"for _, id := range f.report.IDs {\n\t\t\tif err := f.bury", "for _, id := range []string{} {\n\t\t\tif err := f.bury", "mirror", "TestForget",
+	},
+	{
+		filestore + "/move.go", "the fsync of the new name of a log",
+		"if err := vfs.SyncAbove(s.fs, to); err != nil {", "if err := vfs.ErrLocked; err == nil {", filestore, "TestMove",
+	},
+	{
+		filestore + "/move.go", "the compare of versions in Move",
+		"if s.fs.Version(at.file, at.fi) != version {", "if false {", local, "TestStore/MoveConditions",
 	},
 	{
 		"mirror/verify.go", "the check of every byte by a deep verify",
