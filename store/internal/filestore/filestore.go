@@ -59,9 +59,10 @@ type form struct {
 	fi     fs.FileInfo
 }
 
-// lstat describes a regular file; anything else is not there for a store.
-func (s *Store) lstat(file string) (fs.FileInfo, error) {
-	fi, err := s.fs.Lstat(file)
+func (s *Store) lstat(file string) (fs.FileInfo, error) { return regular(s.fs.Lstat(file)) }
+
+// regular takes what Lstat returned: what is no regular file is not there for a store.
+func regular(fi fs.FileInfo, err error) (fs.FileInfo, error) {
 	if errors.Is(err, syscall.ENOTDIR) || err == nil && !fi.Mode().IsRegular() {
 		return nil, fs.ErrNotExist
 	}
@@ -420,10 +421,7 @@ func (s *Store) walk(ctx context.Context, d vfs.Dir, dir string, isSealed func(n
 // listed describes a log of d without opening it, unless both forms are there.
 func (s *Store) listed(ctx context.Context, d vfs.Dir, name string, maybeSealed bool) (store.Info, error) {
 	if !maybeSealed {
-		fi, err := d.Lstat(path.Base(name))
-		if err == nil && !fi.Mode().IsRegular() {
-			err = fs.ErrNotExist
-		}
+		fi, err := regular(d.Lstat(path.Base(name)))
 		if err == nil {
 			return s.info(name, fi), nil
 		}
