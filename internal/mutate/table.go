@@ -140,7 +140,10 @@ var mutations = []mutation{
 		"store/body.go", "the hash compare of a body",
 		"if [32]byte(b.hash.Sum(nil)) != b.body.SHA256 {", "if false {", "store", "TestBodyReader",
 	},
-
+	{
+		blob + "/put.go", "the hash compare of a body by its sealer",
+		"if z.Trailer().SHA256 != b.SHA256 {", "if false {", blob, "TestConformance/mem/PutChangedBody",
+	},
 	{
 		"store/body.go", "the early end of a body that is long",
 		"if b.n > b.body.Size {", "if false {", filestore, "TestPutOfALongBody",
