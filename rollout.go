@@ -54,10 +54,17 @@ func Open(dir string) (*Home, error) {
 	return &Home{st}, nil
 }
 
+// maintenance is the name whose lock is the one that Codex holds while it compresses
+// or migrates rollouts: mirror.MaintenanceLock.
+const maintenance = "rollout-maintenance"
+
 // lock names the files that Codex locks: one for each session, all its rollouts
-// together, and one beside any other file.
+// together, one for all at once, and one beside any other file.
 func lock(name string) local.Lock {
 	const dir = "thread-writer-locks/"
+	if name == maintenance {
+		return local.Lock{File: ".tmp/rollout-maintenance.lock"}
+	}
 	n, err := codec.ParseName(path.Base(name))
 	if err != nil {
 		return local.Lock{File: name + ".lock"}

@@ -101,3 +101,63 @@ func ExampleNewSink() {
 	check(sink.Wait(ctx))
 	// Output: uploaded <nil>
 }
+
+// The first run moves to the trash what the mirror has, the second removes it from
+// there.
+func ExamplePrune() {
+	ctx := context.Background()
+	home, m, state := aHome(), aMirror(), mirror.NewState()
+	defer m.Close()
+	_, err := mirror.Push(ctx, mirror.Pushing{Home: home, Mirror: m, State: state, Origin: "my-laptop"})
+	check(err)
+	inAnHour := func() time.Time { return time.Now().Add(time.Hour) }
+	for range 2 {
+		r, err := mirror.Prune(ctx, mirror.Pruning{
+			Home: home, Mirror: m, State: state, Older: time.Minute, Now: inAnHour,
+			Each: func(p mirror.Pruned) { fmt.Println(p.Action, p.Stored, "bytes") },
+		})
+		check(err)
+		fmt.Println(r.Rollouts, "in the home,", r.Freed, "bytes freed")
+	}
+	// Output:
+	// trashed 3 bytes
+	// 1 in the home, 0 bytes freed
+	// freed 3 bytes
+	// 0 in the home, 3 bytes freed
+}
+
+func ExampleForget() {
+	ctx := context.Background()
+	m := aMirror()
+	defer m.Close()
+	_, err := mirror.Push(ctx, mirror.Pushing{Home: aHome(), Mirror: m, State: mirror.NewState(), Origin: "my-laptop"})
+	check(err)
+	r, err := mirror.Forget(ctx, mirror.Forgetting{Mirror: m, IDs: []string{"01a1f81e"}})
+	check(err)
+	fmt.Println(r.IDs, r.Objects, "objects,", r.Facts, "facts")
+	// Output: [01a1f81e-6bb9-7000-8000-000000000001] 1 objects, 1 facts
+}
+
+func ExampleVersions() {
+	ctx := context.Background()
+	home, m, state := aHome(), aMirror(), mirror.NewState()
+	defer m.Close()
+	for _, content := range []string{"{}\n", "[]\n"} { // the second is a rewrite
+		f, err := home.Open(ctx, file)
+		check(err)
+		_, err = home.Put(ctx, file, store.BytesBody([]byte(content), time.Time{}), store.Cond{IfVersion: f.Info().Version})
+		check(err)
+		check(f.Close())
+		_, err = mirror.Push(ctx, mirror.Pushing{Home: home, Mirror: m, State: state, Origin: "my-laptop"})
+		check(err)
+	}
+	name, err := codec.ParseName(base + ".jsonl")
+	check(err)
+	for v, err := range mirror.Versions(ctx, m, name) {
+		check(err)
+		fmt.Println(v.Kind(), v.Size, v.SHA256[:8])
+	}
+	// Output:
+	// current 3 37517e5f
+	// superseded 3 ca3d163b
+}

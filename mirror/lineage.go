@@ -139,6 +139,65 @@ func keyOf(name string) string {
 	return name
 }
 
+// A Version is one of those that the mirror has of a rollout.
+type Version struct {
+	Key    string
+	Size   int64     // plain bytes
+	SHA256 string    // plain hash
+	Stored time.Time // when it came to the mirror; zero where the store does not say
+}
+
+// Kind says in a word what kind of version it is.
+func (v Version) Kind() string {
+	switch {
+	case strings.HasPrefix(v.Key, historyDir+"/"):
+		return "superseded"
+	case strings.HasPrefix(v.Key, divergedDir+"/"):
+		return "diverged"
+	}
+	return "current"
+}
+
+// Versions yields the versions that the mirror has of a rollout, each once: the
+// current one first, then those of homes that diverged, then what rewrites
+// superseded. Damaged ones are left out. Each costs one request, beside the
+// listings. A rollout that is not in the mirror has none.
+func Versions(ctx context.Context, m store.Source, n codec.Name) iter.Seq2[Version, error] {
+	return func(yield func(Version, error) bool) {
+		key := Key(n, "")
+		if key == "" { // it has no date
+			var err error
+			if key, err = newLineage(m, nil).find(ctx, n.Rollout.String()); errors.Is(err, fs.ErrNotExist) {
+				return
+			} else if err != nil {
+				yield(Version{}, err)
+				return
+			}
+		}
+		versionsOf(ctx, m, key)(yield)
+	}
+}
+
+func versionsOf(ctx context.Context, m store.Source, key string) iter.Seq2[Version, error] {
+	return func(yield func(Version, error) bool) {
+		for e, err := range versions(ctx, m, key) {
+			if err != nil {
+				yield(Version{}, err)
+				return
+			}
+			info, _, err := beginsWith(ctx, m, e.Name, Pin{})
+			if err != nil {
+				yield(Version{}, err)
+				return
+			}
+			sum := info.Meta[store.MetaSHA256]
+			if sum != "" && !yield(Version{e.Name, info.Size, sum, info.ChangeTime}, nil) {
+				return
+			}
+		}
+	}
+}
+
 // lineage finds what the rollouts of a mirror begin with. Its methods may be
 // called concurrently.
 type lineage struct {

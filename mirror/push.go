@@ -560,7 +560,7 @@ func (p *pusher) count(out Outcome) {
 const (
 	maxDues   = 500
 	saveAfter = 5 * time.Second
-	maxUntold = 20000
+	maxUntold = 4000
 	tellAfter = 10 * time.Minute
 )
 

@@ -34,7 +34,7 @@ func (m *machine) restore(r *rand.Rand) string {
 		}
 		slices.Sort(all)
 		want := fileName(all[r.IntN(len(all))])
-		o.Want = func(n codec.Name) bool { return n == want }
+		o.Rollouts = []codec.Name{want}
 		did = "restores " + want.String()
 	}
 	if r.IntN(6) == 0 {

@@ -28,7 +28,7 @@
 //	visible            each Append        each Append        all of it, at Seal
 //	                   (cases AppendIsVisible, NothingBeforeSeal, CallOrder)
 //	durable            after Sync, Seal,  never              after Seal, Put, Remove,
-//	                   Put, Remove                           if the service is
+//	                   Put, Remove, Move                     if the service is
 //	                   (case SyncOrUnsupported)
 //	Append             whole or not       whole or not       whole or not
 //	                   (cases RoundTrip, EmptyLog, LargeLog, LongLine)
@@ -232,6 +232,17 @@ type Remover interface {
 	// Remove deletes the log if its Info.Version is version, else returns
 	// ErrChanged. A missing log is fs.ErrNotExist (case RemoveConditions).
 	Remove(ctx context.Context, name, version string) error
+}
+
+// A Mover gives logs other names.
+type Mover interface {
+	// Move gives the log the name to if its Info.Version is version, else returns
+	// ErrChanged. A missing log is fs.ErrNotExist, and a name that is taken
+	// fs.ErrExist. The bytes and their ModTime stay. When Move returns nil the log
+	// has the new name alone, durably; after a failure it may have both (case
+	// MoveConditions). Names of which one ends in ".jsonl" and the other does not are
+	// errors.ErrUnsupported.
+	Move(ctx context.Context, name, version, to string) error
 }
 
 // A Locker hands out the locks that writers take.

@@ -6,13 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
-	"regexp"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/rollout-sync/rollout"
 	"github.com/rollout-sync/rollout/codec"
@@ -23,9 +19,9 @@ import (
 
 func (a *app) listCommand() *cobra.Command {
 	var (
-		q            listing.Query
-		since, until string
-		where        string
+		q     listing.Query
+		sel   filter
+		where string
 	)
 	cmd := &cobra.Command{
 		Use:   "list",
@@ -43,39 +39,17 @@ about a session, one object a line, is in --json.`,
   rollout-sync list --repo acme/app --text "flaky test" --limit 100
   rollout-sync list --where mirror --json | jq -r .id`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if q.Cwd != "" {
-				if q.Cwd, err = filepath.Abs(q.Cwd); err != nil {
-					return err
-				}
-			}
-			now := time.Now()
-			if q.Since, err = parseTime("since", since, now); err != nil {
-				return err
-			}
-			if q.Until, err = parseTime("until", until, now); err != nil {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := sel.apply(&q); err != nil {
 				return err
 			}
 			return a.list(cmd, q, where)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&q.Cwd, "cwd", "", "only sessions that began in this `directory`")
-	f.BoolVar(&q.AnyTurn, "any-turn", false, "with --cwd: also those that came there later (reads the sessions)")
-	f.StringVar(&since, "since", "", "only sessions created at this `time` or later: 2026-11-20 (local time), RFC 3339, or ago: 7d, 12h; with --sort updated, used then")
-	f.StringVar(&until, "until", "", "only sessions created before this `time`")
-	f.StringSliceVar(&q.Sources, "source", nil, "only sessions from these `sources`: cli, vscode, exec, mcp, subagent, custom, …, or interactive, which is what Codex lists by itself")
-	f.StringSliceVar(&q.Providers, "provider", nil, "only sessions with these model `providers`")
-	f.StringSliceVar(&q.Models, "model", nil, "only sessions that began with these `models`")
-	f.StringVar(&q.Branch, "branch", "", "only sessions that began on this git `branch`")
-	f.StringVar(&q.Origin, "repo", "", "only sessions in the git `repository` with this URL, or with this end of one: acme/app")
-	f.StringVar(&q.ID, "id", "", "only sessions whose `id` is this or begins so")
-	f.StringVar(&q.Name, "name", "", "only sessions whose name has this `text` in it")
-	f.StringVar(&q.Text, "text", "", "only sessions whose first message has this `text` in it")
-	choiceVar(f, &q.Archived, "archived", "archived sessions: `any`, no or only")
-	choiceVar(f, &q.Subagents, "subagents", "sessions that other sessions began: `any`, no or only")
+	sel.flags(f, &q)
 	f.StringVar(&where, "where", "any", "only what is in this `place`: local, mirror or any")
-	f.StringVar((*string)(&q.Order), "sort", string(listing.Created), "in the `order` of: created or updated")
+	f.StringVar((*string)(&q.Order), "sort", string(listing.Created), "in the `order` of: created or updated; --since and --until go by the same")
 	f.BoolVar(&q.Oldest, "oldest", false, "oldest first")
 	f.IntVar(&q.Limit, "limit", 25, "at most this `number` of sessions")
 	f.StringVar(&q.Cursor, "cursor", "", "go on after this `place`, which the page before has printed")
@@ -84,42 +58,6 @@ about a session, one object a line, is in --json.`,
 	f.IntVar(&q.Preview, "preview", 0, "with --json: the first `number` of records of each")
 	a.jsonFlag(cmd)
 	return cmd
-}
-
-// choiceVar adds a flag that is any, no or only.
-func choiceVar(f *pflag.FlagSet, c *listing.Choice, name, usage string) {
-	*c = listing.Any
-	f.StringVar((*string)(c), name, string(*c), usage)
-}
-
-// ago is a time before now: a number of weeks, days, hours or minutes.
-var ago = regexp.MustCompile(`^(\d{1,4})([wdhm])$`)
-
-// parseTime reads a date, which is local midnight, a time, or how long before now.
-func parseTime(flag, s string, now time.Time) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	if m := ago.FindStringSubmatch(s); m != nil {
-		n, _ := strconv.Atoi(m[1]) // four digits are a number
-		switch m[2] {
-		case "w":
-			return now.AddDate(0, 0, -7*n), nil
-		case "d":
-			return now.AddDate(0, 0, -n), nil
-		case "h":
-			return now.Add(-time.Duration(n) * time.Hour), nil
-		}
-		return now.Add(-time.Duration(n) * time.Minute), nil
-	}
-	if t, err := time.Parse(time.RFC3339, s); err == nil {
-		return t, nil
-	}
-	t, err := time.ParseInLocation(time.DateOnly, s, time.Local)
-	if err != nil {
-		return t, usagef("--%s %q: write 2026-11-20, 2026-11-20T08:00:00Z, or 7d for seven days ago", flag, s)
-	}
-	return t, nil
 }
 
 // places are the home and the mirror, those of them that a command reads.
@@ -213,13 +151,6 @@ func (a *app) list(cmd *cobra.Command, q listing.Query, where string) error {
 		return usagef("--max-scan and --preview must not be below 0")
 	case q.Order != listing.Created && q.Order != listing.Updated:
 		return usagef("--sort %q: is neither created nor updated", q.Order)
-	case q.AnyTurn && q.Cwd == "":
-		return usagef("--any-turn needs --cwd")
-	}
-	for flag, c := range map[string]listing.Choice{"archived": q.Archived, "subagents": q.Subagents} {
-		if c != listing.Any && c != listing.No && c != listing.Only {
-			return usagef("--%s %q: is none of any, no and only", flag, c)
-		}
 	}
 	if q.Preview == 0 {
 		q.Preview = -1

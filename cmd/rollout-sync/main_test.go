@@ -77,6 +77,8 @@ func TestScripts(t *testing.T) {
 				_, err = f.WriteAt([]byte{0xff}, off)
 				ts.Check(errors.Join(err, f.Close()))
 			},
+			// settle waits until a file's times show that it was not changed just now.
+			"settle": func(*testscript.TestScript, bool, []string) { time.Sleep(2100 * time.Millisecond) },
 			// dated FILE TIME sets the time of a file, isdated checks it.
 			"dated": func(ts *testscript.TestScript, _ bool, args []string) {
 				at, err := parseTime("", args[1], time.Now())

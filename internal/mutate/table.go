@@ -370,7 +370,75 @@ var mutations = []mutation{
 	},
 	{
 		"mirror/restore.go", "the hash compare of a file that is to be replaced",
-		"if remote.prefix == local.version.hash() {", "if true {", "mirror", "TestRestore",
+		"if begins == local.version.hash() {", "if begins != \"\" {", "mirror", "TestRestore",
+	},
+	{
+		"mirror/restore.go", "what a rollout begins with, before it",
+		"if refers {", "if refers && false {", "mirror", "TestRestoreLineage",
+	},
+	{
+		"mirror/restore.go", "the newest first",
+		"store.ListOptions{Desc: true}", "store.ListOptions{}", "mirror", "TestRestoreLineage",
+	},
+	{
+		"mirror/restore.go", "the look for a lineage that is a circle",
+		"if seen[p.Rollout] {", "if len(seen) > 100 {", "mirror", "TestRestoreLineage",
+	},
+	{
+		"mirror/restore.go", "the base of what was restored",
+		"if r.State == nil || r.DryRun ||", "if true ||", "mirror", "TestRestoreRemembersTheBase",
+	},
+	{
+		"mirror/restore.go", "Codex's lock on all of a home",
+		"l, ok := store.As[store.Locker](home)", "l, ok := store.As[store.Locker](nil)", "mirror", "TestRestoreWaitsForNoMaintenance",
+	},
+	{
+		"mirror/lineage.go", "the hash of what a rollout begins with",
+		`return info, p.SHA256 == "" || sum == p.SHA256, nil`, "return info, sum != \"-\", nil", "mirror", "TestLineageVersion",
+	},
+	{
+		"mirror/prune.go", "the download of what is taken away",
+		"Deep: !p.DryRun", "Deep: false", "mirror", "TestPruneAHome",
+	},
+	{
+		"mirror/prune.go", "the hash compare of what is taken away",
+		"if sum != v.hash() {", "if sum == \"-\" {", "mirror", "TestPruneAHome",
+	},
+	{
+		"mirror/prune.go", "the look at the other form",
+		"if err := p.otherForm(ctx, file, f); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestPruneAHome",
+	},
+	{
+		"mirror/prune.go", "the ctime",
+		"if i.ChangeTime.After(changed) {", "if false {", "mirror", "TestPruneAge",
+	},
+	{
+		"mirror/prune.go", "what stays and refers to what goes",
+		"p.referred[c.base] = true", "_ = c", "mirror", "TestPruneLineage",
+	},
+	{
+		"mirror/prune.go", "what stays and cannot be read",
+		"p.unread = max(p.unread, t.UnixMilli())", "_ = t", "mirror", "TestPruneLineage",
+	},
+	{
+		"mirror/prune.go", "children before what they refer to",
+		"for _, child := range p.children[c.Name.Rollout.String()] {", "for _, child := range p.children[\"\"] {", "mirror", "TestPruneLineage",
+	},
+	{
+		"mirror/prune.go", "the word to the next push",
+		"if err := p.State.write(gone); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestPruneIsNotVanished",
+	},
+	{
+		"mirror/forget.go", "the tombstone",
+		"for _, id := range f.report.IDs {\n\t\t\tif err := f.bury", "for _, id := range []string{} {\n\t\t\tif err := f.bury", "mirror", "TestForget",
+	},
+	{
+		filestore + "/move.go", "the fsync of the new name of a log",
+		"if err := vfs.SyncAbove(s.fs, to); err != nil {", "if err := vfs.ErrLocked; err == nil {", filestore, "TestMove",
+	},
+	{
+		filestore + "/move.go", "the compare of versions in Move",
+		"if s.fs.Version(at.file, at.fi) != version {", "if false {", local, "TestStore/MoveConditions",
 	},
 	{
 		"mirror/verify.go", "the check of every byte by a deep verify",

@@ -1,6 +1,6 @@
 // Package local keeps logs as plain append-only files in a directory, durably.
 //
-// It implements [store.Source], [store.Sink], [store.Putter], [store.Remover] and
+// It implements [store.Source], [store.Sink], [store.Putter], [store.Remover], [store.Mover] and
 // [store.Locker]; package store says what they promise. In particular:
 //
 //   - Files have mode 0600 and directories 0700, whatever the umask. Nothing
@@ -11,7 +11,7 @@
 //     made them, are on the disk (fsync of each; the device and its cache have to
 //     keep their word). Bytes that no Sync confirmed may be lost, cut off or,
 //     where the system wrote them out of order, be zeros.
-//   - Create, Append, Put and Remove hold the log's OS lock, which the system
+//   - Create, Append, Put, Remove and Move hold the log's OS lock, which the system
 //     releases when the process dies. Other processes that use this package, or
 //     the same lock files, are kept out; reading needs no lock. A lock file that
 //     was left behind locks nobody out.
@@ -48,6 +48,7 @@ var _ interface {
 	store.Sink
 	store.Putter
 	store.Remover
+	store.Mover
 	store.Locker
 } = (*Store)(nil)
 

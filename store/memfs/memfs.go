@@ -1,7 +1,7 @@
 // Package memfs keeps logs in an afero file system, by default in memory: for
 // tests that must not touch a disk.
 //
-// It implements [store.Source], [store.Sink], [store.Putter], [store.Remover] and
+// It implements [store.Source], [store.Sink], [store.Putter], [store.Remover], [store.Mover] and
 // [store.Locker] as package store describes them, with the code of package local
 // above its own file operations. It proves nothing about durability: Sync calls
 // afero's, which in memory does nothing. Locks hold between users of one Store
@@ -28,6 +28,7 @@ var _ interface {
 	store.Sink
 	store.Putter
 	store.Remover
+	store.Mover
 	store.Locker
 } = (*Store)(nil)
 

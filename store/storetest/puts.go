@@ -262,6 +262,30 @@ func testRemoveConditions(t T, h Harness) {
 	wantNames(t, h, ".", "b.jsonl")
 }
 
+func testMoveConditions(t T, h Harness) {
+	ctx := t.Context()
+	m, _ := store.As[store.Mover](h.Store)
+	wantErr(t, "Move of nothing", m.Move(ctx, "a.jsonl", "x", "d/b.jsonl"), fs.ErrNotExist)
+	write(t, h, "a.jsonl", []byte("one\n"))
+	write(t, h, "taken.jsonl", []byte("two\n"))
+	before := info(t, h, "a.jsonl")
+	wantErr(t, "Move of another version", m.Move(ctx, "a.jsonl", "x", "d/b.jsonl"), store.ErrChanged)
+	wantErr(t, "Move to a name that is taken", m.Move(ctx, "a.jsonl", before.Version, "taken.jsonl"), fs.ErrExist)
+	wantErr(t, "Move onto itself", m.Move(ctx, "a.jsonl", before.Version, "a.jsonl"), fs.ErrExist)
+	wantErr(t, "Move to a bad name", m.Move(ctx, "a.jsonl", before.Version, "../b.jsonl"), store.ErrInvalidName)
+	wantErr(t, "Move to a name of another kind", m.Move(ctx, "a.jsonl", before.Version, "b"), errors.ErrUnsupported)
+	wantBytes(t, h, "a.jsonl", []byte("one\n"))
+	wantBytes(t, h, "taken.jsonl", []byte("two\n"))
+	must(t, m.Move(ctx, "a.jsonl", before.Version, "d/b.jsonl"))
+	wantMissing(t, h, "a.jsonl")
+	wantBytes(t, h, "d/b.jsonl", []byte("one\n"))
+	if after := info(t, h, "d/b.jsonl"); !after.ModTime.Equal(before.ModTime) {
+		t.Errorf("a Move changed the time from %v to %v", before.ModTime, after.ModTime)
+	}
+	wantNames(t, h, ".", "d/", "taken.jsonl")
+	wantNames(t, h, "d", "d/b.jsonl")
+}
+
 func testLockExcludes(t T, h Harness) {
 	ctx := t.Context()
 	lock := func(s Store, name string) (func() error, error) {

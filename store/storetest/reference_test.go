@@ -229,6 +229,30 @@ func (m *memory) Remove(ctx context.Context, name, version string) error {
 	})
 }
 
+func (m *memory) Move(ctx context.Context, name, version, to string) error {
+	err := cmp.Or(store.CheckName(name), store.CheckName(to))
+	if err == nil && strings.HasSuffix(name, ".jsonl") != strings.HasSuffix(to, ".jsonl") {
+		err = errors.ErrUnsupported
+	}
+	if err != nil {
+		return store.Wrap("move", name, err)
+	}
+	return m.do(ctx, "move", name, func() error {
+		if _, ok := m.logs[name]; !ok {
+			return fs.ErrNotExist
+		}
+		if err := m.check(name, store.Cond{IfVersion: version}); err != nil {
+			return err
+		}
+		if _, ok := m.logs[to]; ok {
+			return fs.ErrExist
+		}
+		m.logs[to] = m.logs[name]
+		delete(m.logs, name)
+		return nil
+	})
+}
+
 func (m *memory) Lock(ctx context.Context, name string) (unlock func() error, err error) {
 	err = m.do(ctx, "lock", name, func() error { return m.lock(name) })
 	return func() error { m.unlock(name); return nil }, err
@@ -369,13 +393,14 @@ type broken struct {
 	list           func(context.Context, string, store.ListOptions) iter.Seq2[store.Entry, error]
 	put            func(context.Context, string, store.Body, store.Cond) (string, error)
 	remove         func(context.Context, string, string) error
+	move           func(context.Context, string, string, string) error
 	lock           func(context.Context, string) (func() error, error)
 
 	m *memory
 }
 
 func newBroken(m *memory) *broken {
-	return &broken{m.Create, m.Append, m.Open, m.List, m.Put, m.Remove, m.Lock, m}
+	return &broken{m.Create, m.Append, m.Open, m.List, m.Put, m.Remove, m.Move, m.Lock, m}
 }
 
 func (b *broken) Create(ctx context.Context, name string) (store.Log, error) {
@@ -398,6 +423,10 @@ func (b *broken) Put(ctx context.Context, name string, body store.Body, c store.
 
 func (b *broken) Remove(ctx context.Context, name, version string) error {
 	return b.remove(ctx, name, version)
+}
+
+func (b *broken) Move(ctx context.Context, name, version, to string) error {
+	return b.move(ctx, name, version, to)
 }
 
 // A locking store is a broken one that hands out its locks.

@@ -176,6 +176,7 @@ var cases = []Case{
 	{"PutBody", "Put closes what it opens, one reader after the other, and a body may be put again", can[store.Putter], testPutBody},
 	{"PutModTime", "Put keeps the body's time", can[store.Putter], testPutModTime},
 	{"RemoveConditions", "Remove removes the version it names, and nothing else", can[store.Remover], testRemoveConditions},
+	{"MoveConditions", "Move gives the version it names another name, if that is free, and nothing else", can[store.Mover], testMoveConditions},
 	{"LockExcludes", "Lock is ErrBusy while it is held, by a writer too", can[store.Locker], testLockExcludes},
 
 	{"Cancelled", "a context that is done before a call leaves no effect", nil, testCancelled},

@@ -558,6 +558,16 @@ var faults = []fault{
 			return b.m.Remove(ctx, name, b.m.logs[name].info().Version)
 		}
 	}},
+	{"MoveConditions", "what has the name is replaced", false, func(_ *testing.T, b *broken) {
+		b.move = func(ctx context.Context, name, version, to string) error {
+			if o, ok := b.m.logs[to]; ok && to != name {
+				if err := b.m.Remove(ctx, to, o.info().Version); err != nil {
+					return err
+				}
+			}
+			return b.m.Move(ctx, name, version, to)
+		}
+	}},
 	{"LockExcludes", "a writer does not take it", false, func(_ *testing.T, b *broken) {
 		b.logs(func(l *brokenLog) { b.m.unlock(l.l.name) })
 	}},

@@ -54,6 +54,9 @@ func methods(h Harness) map[string]func(ctx context.Context, name string) error 
 	if r, ok := store.As[store.Remover](h.Store); ok {
 		m["remove"] = func(ctx context.Context, name string) error { return r.Remove(ctx, name, "x") }
 	}
+	if v, ok := store.As[store.Mover](h.Store); ok {
+		m["move"] = func(ctx context.Context, name string) error { return v.Move(ctx, name, "x", "moved.jsonl") }
+	}
 	if k, ok := store.As[store.Locker](h.Store); ok {
 		m["lock"] = func(ctx context.Context, name string) error {
 			unlock, err := k.Lock(ctx, name)
@@ -94,6 +97,9 @@ func testCancelled(t T, h Harness) {
 		}
 		if r, ok := store.As[store.Remover](h.Store); ok {
 			wantErr(t, "remove", r.Remove(done, "old.jsonl", f.Info().Version), done.Err())
+		}
+		if v, ok := store.As[store.Mover](h.Store); ok {
+			wantErr(t, "move", v.Move(done, "old.jsonl", f.Info().Version, "moved.jsonl"), done.Err())
 		}
 		_, err := f.Range(done, 0, -1)
 		wantErr(t, "range", err, done.Err())
@@ -165,6 +171,10 @@ func testErrors(t T, h Harness) {
 		check("remove", "zone/taken.jsonl", call["remove"](ctx, "zone/taken.jsonl"), store.ErrChanged)
 		check("remove", "zone/missing.jsonl", call["remove"](ctx, "zone/missing.jsonl"), fs.ErrNotExist)
 	}
+	if can[store.Mover](h) {
+		check("move", "zone/taken.jsonl", call["move"](ctx, "zone/taken.jsonl"), store.ErrChanged)
+		check("move", "zone/missing.jsonl", call["move"](ctx, "zone/missing.jsonl"), fs.ErrNotExist)
+	}
 	if k, ok := store.As[store.Locker](h.Store); ok {
 		unlock, err := k.Lock(ctx, "zone/taken.jsonl")
 		must(t, err)
@@ -193,6 +203,12 @@ func testPowersSurviveWrapping(t T, h Harness) {
 		must(t, r.Remove(ctx, "remove.jsonl", info(t, h, "remove.jsonl").Version))
 		wantMissing(t, h, "remove.jsonl")
 	}
+	if v, ok := store.As[store.Mover](w.Store); ok {
+		write(t, h, "move.jsonl", nil)
+		must(t, v.Move(ctx, "move.jsonl", info(t, h, "move.jsonl").Version, "moved.jsonl"))
+		wantMissing(t, h, "move.jsonl")
+		wantBytes(t, h, "moved.jsonl", nil)
+	}
 	if k, ok := store.As[store.Locker](w.Store); ok {
 		unlock, err := k.Lock(ctx, "lock.jsonl")
 		must(t, err)
@@ -200,7 +216,8 @@ func testPowersSurviveWrapping(t T, h Harness) {
 		wantErr(t, "Create of a name that is locked through a wrapper", err, store.ErrBusy)
 		must(t, unlock())
 	}
-	if can[store.Putter](w) != can[store.Putter](h) || can[store.Remover](w) != can[store.Remover](h) || can[store.Locker](w) != can[store.Locker](h) {
+	if can[store.Putter](w) != can[store.Putter](h) || can[store.Remover](w) != can[store.Remover](h) ||
+		can[store.Mover](w) != can[store.Mover](h) || can[store.Locker](w) != can[store.Locker](h) {
 		t.Errorf("a wrapper hides a power")
 	}
 }
