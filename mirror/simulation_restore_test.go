@@ -21,6 +21,15 @@ import (
 func (m *machine) restore(r *rand.Rand) string {
 	w := m.w
 	o := mirror.Restoring{Home: m.files, Mirror: w.team.mirror, Origin: m.origin}
+	if r.IntN(2) == 0 {
+		o.State = m.state
+		o.Each = func(f mirror.Restored) {
+			switch f.Action {
+			case mirror.Created, mirror.Extended, mirror.Present:
+				m.forget(f.Name.String()) // of which version, a push finds out
+			}
+		}
+	}
 	did := "restores all"
 	if r.IntN(2) == 0 {
 		var all []string
@@ -186,7 +195,7 @@ func (w *world) judgeRestored(o object, got map[string]string, err error) {
 	if ok && err != nil && !w.needed(o, content, got) {
 		w.fail("restored is %s of %s (%v), and nothing needs another version than the current one, %s", brief(content), o.rollout, err, brief(o.plain))
 	}
-	if ok && !restoreKnowsNoLineage && !w.fits(content, o.rollout, got, true) {
+	if ok && !w.fits(content, o.rollout, got, true) {
 		w.fail("%s was restored without what it begins with", o.rollout)
 	}
 }

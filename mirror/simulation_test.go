@@ -36,8 +36,6 @@ const (
 	// What a rollout began with is forgotten if its parent is gone from the home, the
 	// state is lost and it is pushed again.
 	pinsAreForgotten = true
-	// A restore does not look at what a rollout begins with.
-	restoreKnowsNoLineage = true
 )
 
 // Three homes push to one mirror, in any order and at the same time, and whatever
