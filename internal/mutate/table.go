@@ -366,7 +366,13 @@ var mutations = []mutation{
 	},
 	{
 		"mirror/push.go", "the torn end that a push left for the next",
-		"		(src.limit == 0 || src.limit == i.Size) && p.at", "		p.at", "mirror", "TestSimulation/seed=21",
+		"		(src.limit == 0 || src.limit == i.Size) && p.at", "		p.at", "mirror", "TestSimulation/seed=17",
+	},
+	{
+		"mirror/push.go", "the facts that could not be told",
+		"		if err := p.ledger.tell(ctx, month, facts); err != nil {",
+		"		for _, f := range facts {\n			p.due.remove(untold, f.Rollout)\n		}\n		if err := p.ledger.tell(ctx, month, facts); err != nil {",
+		"mirror", "TestSimulation/seed=22",
 	},
 	{
 		"mirror/restore.go", "the hash compare of a file that is to be replaced",
