@@ -308,11 +308,11 @@ func (p *pusher) round(ctx context.Context, groups [][]candidate) (later [][]can
 			break
 		}
 		jobs.Go(func() error {
-			wait, err := p.group(running, group)
-			if wait {
+			rest, err := p.group(running, group)
+			if len(rest) > 0 {
 				mu.Lock()
 				defer mu.Unlock()
-				later = append(later, group)
+				later = append(later, rest)
 			}
 			return err
 		})
@@ -323,13 +323,13 @@ func (p *pusher) round(ctx context.Context, groups [][]candidate) (later [][]can
 	return later, ctx.Err()
 }
 
-// group pushes files of one name, one after the other. wait is true if they begin
-// with another rollout of the pass; then nothing was done.
-func (p *pusher) group(ctx context.Context, group []candidate) (wait bool, err error) {
+// group pushes files of one name, one after the other, and returns those that were
+// not begun because the first of them begins with another rollout of the pass.
+func (p *pusher) group(ctx context.Context, group []candidate) (rest []candidate, err error) {
 	for i := range group {
 		c := &group[i]
 		if err := ctx.Err(); err != nil {
-			return false, err
+			return nil, err
 		}
 		if !p.Until.IsZero() && !p.Now().Before(p.Until) {
 			p.mu.Lock()
@@ -340,16 +340,16 @@ func (p *pusher) group(ctx context.Context, group []candidate) (wait bool, err e
 		out, wait := p.one(ctx, c)
 		switch {
 		case wait:
-			return true, nil
+			return group[i:], nil
 		case ctx.Err() != nil:
-			return false, ctx.Err()
+			return nil, ctx.Err()
 		}
 		p.count(out)
 		if err := p.tellSome(ctx); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
-	return false, nil
+	return nil, nil
 }
 
 // onlyOne pushes the rollout at file, what it begins with, and nothing else.
@@ -441,9 +441,6 @@ func (p *pusher) bring(ctx context.Context, c *candidate, src *source, out *Outc
 		if src.limit, err = lastLineEnd(ctx, src.f); err != nil {
 			return uuid.Nil, nil, err
 		}
-		if src.limit == 0 {
-			return uuid.Nil, nil, errSourceChanged // it has just begun
-		}
 	} else {
 		src.current = func() bool { return p.at(ctx, c.path) == src.f.Info().Version }
 	}
@@ -498,7 +495,11 @@ func (p *pusher) pin(ctx context.Context, c *candidate, base codec.Base) (*Pin, 
 		err = errors.Join(err, f.Close())
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrLineage) || errors.Is(err, store.ErrCorrupt) {
-		err = nil // there is nothing to pin it to
+		// There is nothing to pin it to, unless this home had it once.
+		var told Fact
+		if told, err = p.fact(ctx, c.name()); told.Base != nil && told.Base.Rollout == pin.Rollout && told.Base.Offset == pin.Offset {
+			pin = *told.Base
+		}
 	}
 	return &pin, err
 }
@@ -513,9 +514,16 @@ func (p *pusher) note(ctx context.Context, c *candidate, src *source, out Outcom
 		state.Key = out.Key
 	}
 	// What changed a moment ago may change again and look the same.
-	if now.Sub(i.ModTime) >= settle && now.Sub(i.ChangeTime) >= settle &&
+	changed := i.ChangeTime
+	if changed.IsZero() {
+		changed = i.ModTime
+	}
+	if now.Sub(changed).Abs() >= settle &&
 		(src.limit == 0 || src.limit == i.Size) && p.at(ctx, c.path) == i.Version {
 		state.Version = i.Version
+	}
+	if i.ModTime.After(now) {
+		state.Waiting = i.Version // it has been idle long enough, should it have to be looked at again
 	}
 	fact := Fact{
 		Rollout: n.String(), Path: c.path, Archived: strings.HasPrefix(c.path, archivedDir+"/"),

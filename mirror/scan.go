@@ -71,10 +71,11 @@ func (p *pusher) scan(ctx context.Context) ([][]candidate, error) {
 	var (
 		todo []candidate
 		seed = maphash.MakeSeed()
-		// Names of unchanged files that are not where their name says; of the others
-		// a look tells.
+		// Names of unchanged files that have the current version and are not where
+		// their name says; of the others a look tells.
 		elsewhere = map[uint64]bool{}
-		there     = 0 // files that the state knows
+		beside    []candidate // unchanged files that another one stood in front of
+		there     = 0         // files that the state knows
 	)
 	for r, err := range rollouts(ctx, p.Home, sessionsDir, archivedDir) {
 		if err != nil {
@@ -91,10 +92,16 @@ func (p *pusher) scan(ctx context.Context) ([][]candidate, error) {
 		key := Key(r.Name, r.Path)
 		if ok && known.Version == r.Info.Version && known.Name == p.names[r.Name.Session.String()].Name &&
 			!p.lost[cmp.Or(known.Key, key)] {
-			p.report.Actions[Unchanged]++
-			if key != r.Path {
+			switch {
+			case known.Beside:
+				c := newCandidate(r.Path, r.Info)
+				c.known, c.second = true, true
+				beside = append(beside, c)
+				continue
+			case key != r.Path:
 				elsewhere[maphash.String(seed, path.Base(r.Path))] = true
 			}
+			p.report.Actions[Unchanged]++
 			continue
 		}
 		c := newCandidate(r.Path, r.Info)
@@ -104,18 +111,43 @@ func (p *pusher) scan(ctx context.Context) ([][]candidate, error) {
 	if err := p.vanished(ctx, there, todo); err != nil {
 		return nil, err
 	}
+	// Of what was seen before it is settled which is the first, as long as it is there.
+	first := func(c candidate) (bool, error) {
+		if elsewhere[maphash.String(seed, path.Base(c.path))] {
+			return false, nil
+		}
+		key := c.key()
+		if key == c.path {
+			return true, nil
+		}
+		known, ok, err := get[fileState](p.State, files, key)
+		return !ok || known.Beside || p.at(ctx, key) == "", err
+	}
+	firsts := map[string]bool{} // names of files that have the current version and have changed
+	for _, c := range todo {
+		if c.known && !c.second {
+			firsts[path.Base(c.path)] = true
+		}
+	}
+	for _, c := range beside {
+		ok, err := first(c)
+		if err != nil {
+			return nil, err
+		}
+		if ok && !firsts[path.Base(c.path)] {
+			todo = append(todo, c)
+		} else {
+			p.report.Actions[Unchanged]++
+		}
+	}
 	groups := group(todo)
 	for _, g := range groups {
-		// Of what was seen before it is settled which is the first.
-		if first := &g[0]; !first.known {
-			first.second = elsewhere[maphash.String(seed, path.Base(first.path))]
-			if key := first.key(); !first.second && key != first.path {
-				known, ok, err := get[fileState](p.State, files, key)
-				if err != nil {
-					return nil, err
-				}
-				first.second = ok && !known.Beside && p.at(ctx, key) != ""
+		if !g[0].known || g[0].second {
+			ok, err := first(g[0])
+			if err != nil {
+				return nil, err
 			}
+			g[0].second = !ok
 		}
 		for i := range g[1:] {
 			g[i+1].second = true
@@ -245,6 +277,11 @@ func (p *pusher) ready(ctx context.Context, group []candidate) ([]candidate, err
 			grown = c.size >= o.Size+o.Size/bigGrowth
 		}
 		if (!idle && !p.Live) || !grown {
+			for j := range group[i+1:] {
+				if _, err := p.idle(ctx, &group[i+1+j], now); err != nil { // which waits from now on as well
+					return nil, err
+				}
+			}
 			p.waiting[c.rollout()] = group[i:]
 			return group[:i], nil
 		}
@@ -270,7 +307,7 @@ func (p *pusher) idle(ctx context.Context, c *candidate, now time.Time) (bool, e
 	if known.Waiting == version {
 		return true, nil
 	}
-	known.Waiting = version
+	known.Waiting, known.Version = version, ""
 	return false, set(p.due, files, c.path, known)
 }
 
@@ -317,7 +354,7 @@ func (p *pusher) reconcile(ctx context.Context) error {
 // reconciled notes that the state and the mirror agree, if everything that was
 // lost was dealt with: else the next pass starts again.
 func (p *pusher) reconciledLocked() error {
-	if p.lost == nil || p.DryRun || p.report.Left > 0 || len(p.report.Failures) > 0 || p.report.Actions[Waiting] > 0 {
+	if p.lost == nil || p.DryRun || p.report.Left > 0 || len(p.report.Failures) > 0 {
 		return nil
 	}
 	for key := range p.lost {
@@ -326,9 +363,13 @@ func (p *pusher) reconciledLocked() error {
 	return set(p.due, passes, reconciled, p.Now())
 }
 
-// lastLineEnd returns the offset behind the last '\n' of f.
+// lastLineEnd returns the offset behind the last '\n' of f, errSourceChanged if
+// there is none yet. 0 is all of it.
 func lastLineEnd(ctx context.Context, f store.File) (int64, error) {
 	const piece = 64 << 10
+	if f.Info().Size < 0 {
+		return 0, nil // compressed, which nobody writes to
+	}
 	buf := make([]byte, piece)
 	for end := f.Info().Size; end > 0; {
 		start := max(0, end-piece)
@@ -341,7 +382,7 @@ func lastLineEnd(ctx context.Context, f store.File) (int64, error) {
 		}
 		end = start
 	}
-	return 0, nil
+	return 0, errSourceChanged
 }
 
 func readAt(ctx context.Context, f store.File, p []byte, off int64) (int, error) {

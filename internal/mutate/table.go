@@ -369,7 +369,7 @@ var mutations = []mutation{
 	},
 	{
 		"mirror/push.go", "the torn end that a push left for the next",
-		"		(src.limit == 0 || src.limit == i.Size) && p.at", "		p.at", "mirror", "TestSimulation/seed=21",
+		"		(src.limit == 0 || src.limit == i.Size) && p.at", "		p.at", "mirror", "TestSimulation/seed=17",
 	},
 	{
 		"mirror/place.go", "the copy of foreign bytes",
@@ -385,7 +385,7 @@ var mutations = []mutation{
 	},
 	{
 		"mirror/push.go", "the distrust of what changed a moment ago",
-		"now.Sub(i.ModTime) >= settle && now.Sub(i.ChangeTime) >= settle &&", "!now.IsZero() &&", "mirror", "TestPushDistrustsFreshFiles",
+		"if now.Sub(changed).Abs() >= settle &&", "if", "mirror", "TestPushDistrustsFreshFiles",
 	},
 	{
 		"mirror/push.go", "the journal of what is to be told",
@@ -414,6 +414,12 @@ var mutations = []mutation{
 	{
 		"mirror/verify.go", "the look for what rollouts begin with",
 		"return trailer.Size, v.begins(ctx, key, f)", "return trailer.Size, nil", "mirror", "TestVerifyLineage",
+	},
+	{
+		"mirror/push.go", "the facts that could not be told",
+		"		if err := p.ledger.tell(ctx, month, facts); err != nil {",
+		"		for _, f := range facts {\n			p.due.remove(untold, f.Rollout)\n		}\n		if err := p.ledger.tell(ctx, month, facts); err != nil {",
+		"mirror", "TestSimulation/seed=22",
 	},
 	{
 		"mirror/restore.go", "the hash compare of a file that is to be replaced",
