@@ -117,6 +117,12 @@ func Key(n codec.Name, p string) string {
 	return p
 }
 
+// inPlace reports whether p is the rollout's name in the mirror as well.
+func inPlace(n codec.Name, p string) bool {
+	year, month, day, ok := n.Date()
+	return !ok || path.Dir(p) == sessionsDir+"/"+year+"/"+month+"/"+day
+}
+
 func divergedKey(key, origin string) string {
 	return path.Join(divergedDir, strings.TrimSuffix(key, logSuffix), origin+logSuffix)
 }

@@ -9,6 +9,7 @@ import (
 	"hash/maphash"
 	"io"
 	"io/fs"
+	"iter"
 	"path"
 	"slices"
 	"time"
@@ -65,8 +66,7 @@ func (p *pusher) open(ctx context.Context, file string) (c candidate, base strin
 
 // scan walks the home and returns the files that are not as they were, the
 // oldest first, those of one name together and first the one of which the current
-// version is. lost are the objects that are not in the mirror any more. It counts
-// the others, and reports those that have vanished.
+// version is. It counts the others, and reports those that have vanished.
 func (p *pusher) scan(ctx context.Context) ([][]candidate, error) {
 	var (
 		todo []candidate
@@ -75,38 +75,49 @@ func (p *pusher) scan(ctx context.Context) ([][]candidate, error) {
 		// their name says; of the others a look tells.
 		elsewhere = map[uint64]bool{}
 		beside    []candidate // unchanged files that another one stood in front of
-		there     = 0         // files that the state knows
+		// Files that the state knows, and those that are as they were.
+		there, unchanged int
 	)
-	for r, err := range rollouts(ctx, p.Home, sessionsDir, archivedDir) {
-		if err != nil {
-			return nil, err
-		}
+	look := func(r found, value []byte) {
 		p.report.Rollouts++
-		known, ok, err := get[fileState](p.State, files, r.Path)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
+		if value != nil {
 			there++
 		}
-		key := Key(r.Name, r.Path)
-		if ok && known.Version == r.Info.Version && known.Name == p.names[r.Name.Session.String()].Name &&
-			!p.lost[cmp.Or(known.Key, key)] {
-			switch {
-			case known.Beside:
-				c := newCandidate(r.Path, r.Info)
-				c.known, c.second = true, true
-				beside = append(beside, c)
-				continue
-			case key != r.Path:
+		var known fileState
+		ok := value != nil && json.Unmarshal(value, &known) == nil
+		clean := ok && known.Version == r.Info.Version
+		if clean && len(p.names) > 0 || known.Name != "" {
+			clean = clean && known.Name == p.names[r.Name.Session.String()].Name
+		}
+		if clean && len(p.lost) > 0 {
+			clean = !p.lost[cmp.Or(known.Key, Key(r.Name, r.Path))]
+		}
+		if clean && !known.Beside {
+			unchanged++
+			if !inPlace(r.Name, r.Path) {
 				elsewhere[maphash.String(seed, path.Base(r.Path))] = true
 			}
-			p.report.Actions[Unchanged]++
-			continue
+			return
 		}
 		c := newCandidate(r.Path, r.Info)
 		c.known, c.second = ok, ok && known.Beside
-		todo = append(todo, c)
+		if clean {
+			beside = append(beside, c)
+		} else {
+			todo = append(todo, c)
+		}
+	}
+	err := p.State.snapshot(files, func(get func(string) []byte) error {
+		for r, err := range ahead(rollouts(ctx, p.Home, sessionsDir, archivedDir)) {
+			if err != nil {
+				return err
+			}
+			look(r, get(r.Path))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	if err := p.vanished(ctx, there, todo); err != nil {
 		return nil, err
@@ -137,8 +148,11 @@ func (p *pusher) scan(ctx context.Context) ([][]candidate, error) {
 		if ok && !firsts[path.Base(c.path)] {
 			todo = append(todo, c)
 		} else {
-			p.report.Actions[Unchanged]++
+			unchanged++
 		}
+	}
+	if unchanged > 0 {
+		p.report.Actions[Unchanged] = unchanged
 	}
 	groups := group(todo)
 	for _, g := range groups {
@@ -154,6 +168,56 @@ func (p *pusher) scan(ctx context.Context) ([][]candidate, error) {
 		}
 	}
 	return groups, nil
+}
+
+// ahead runs seq in another goroutine, some entries ahead of who ranges over it.
+func ahead(seq iter.Seq2[found, error]) iter.Seq2[found, error] {
+	const batch = 256
+	type entries struct {
+		found []found
+		err   error
+	}
+	return func(yield func(found, error) bool) {
+		ready, left := make(chan entries, 4), make(chan struct{})
+		go func() {
+			defer close(ready)
+			var e entries
+			send := func() bool {
+				select {
+				case ready <- e:
+					e = entries{}
+					return true
+				case <-left:
+					return false
+				}
+			}
+			for f, err := range seq {
+				if e.err = err; err == nil {
+					e.found = append(e.found, f)
+				}
+				if (err != nil || len(e.found) == batch) && !send() {
+					return
+				}
+			}
+			send()
+		}()
+		// The goroutine ends before the range does: what it reads may be closed then.
+		defer func() {
+			close(left)
+			for range ready {
+			}
+		}()
+		for e := range ready {
+			for _, f := range e.found {
+				if !yield(f, nil) {
+					return
+				}
+			}
+			if e.err != nil && !yield(found{}, e.err) {
+				return
+			}
+		}
+	}
 }
 
 // group returns files in groups of one name, the group with the oldest file first.

@@ -31,6 +31,9 @@ type State struct{ kv }
 type kv interface {
 	// get returns nil for what is not there.
 	get(b bucket, key string) ([]byte, error)
+	// snapshot calls read with a get of the values as they are now, which is cheaper
+	// for many. They are valid until read returns, and nothing may be written meanwhile.
+	snapshot(b bucket, read func(get func(key string) []byte) error) error
 	// write puts all values, and deletes those that are nil, or does nothing.
 	write(c change) error
 	// each visits all values in the order of their keys, until visit returns an
@@ -181,6 +184,13 @@ func (d *database) get(b bucket, key string) (v []byte, err error) {
 	return v, err
 }
 
+func (d *database) snapshot(b bucket, read func(get func(key string) []byte) error) error {
+	return d.db.View(func(tx *bolt.Tx) error {
+		bkt := tx.Bucket([]byte(b))
+		return read(func(key string) []byte { return bkt.Get([]byte(key)) })
+	})
+}
+
 func (d *database) write(c change) error {
 	return d.db.Update(func(tx *bolt.Tx) error {
 		for b, values := range c {
@@ -222,6 +232,14 @@ func (m *memory) get(b bucket, key string) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.values[b][key], nil
+}
+
+func (m *memory) snapshot(b bucket, read func(get func(key string) []byte) error) error {
+	return read(func(key string) []byte {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.values[b][key]
+	})
 }
 
 func (m *memory) write(c change) error {
