@@ -94,6 +94,7 @@ func (p *pushFlags) check() (bwlimit int64, err error) {
 func (a *app) push(cmd *cobra.Command, p pushFlags) (err error) {
 	ctx := cmd.Context()
 	began := time.Now()
+	limitMemory(pushMemoryLimit)
 	if a.uploadRate, err = p.check(); err != nil {
 		return err
 	}
