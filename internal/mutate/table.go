@@ -397,7 +397,7 @@ var mutations = []mutation{
 	},
 	{
 		"mirror/scan.go", "what was not dealt with after a listing",
-		"|| len(p.report.Failures) > 0 ||", "||", "mirror", "TestPushReconcile",
+		"|| len(p.report.Failures) > 0 {", "{", "mirror", "TestPushReconcile",
 	},
 	{
 		"mirror/scan.go", "the wait of big sessions",
