@@ -264,9 +264,6 @@ func (p *pusher) vanished(ctx context.Context, there int, todo []candidate) erro
 	if known == there {
 		return nil
 	}
-	if p.report.Rollouts == 0 {
-		return ErrVanished
-	}
 	moved := map[string]bool{}
 	for _, c := range todo {
 		if !c.known {
@@ -299,14 +296,19 @@ func (p *pusher) vanished(ctx context.Context, there int, todo []candidate) erro
 	if err != nil {
 		return err
 	}
+	var vanished []string
 	for _, file := range gone {
 		c := candidate{path: file}
 		name := path.Base(file)
 		if moved[name] || p.at(ctx, path.Join(archivedDir, name)) != "" || p.at(ctx, c.key()) != "" {
 			continue
 		}
-		p.report.Vanished = append(p.report.Vanished, file)
+		vanished = append(vanished, file)
 	}
+	if p.report.Rollouts == 0 && len(vanished) == known {
+		return ErrVanished
+	}
+	p.report.Vanished = vanished
 	if len(gone) > 0 && !p.DryRun {
 		forget := change{}
 		forget.remove(files, gone...)
