@@ -29,7 +29,7 @@ func (a *app) watch(p *mirror.Progress, noun string) (stop func()) {
 	lines := mpb.New(mpb.WithOutput(tty), mpb.WithRefreshRate(refresh))
 	m := &meter{progress: p, noun: noun, began: time.Now()}
 	line, err := lines.Add(0, mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
-		_, err := io.WriteString(w, m.line(time.Now(), s.AvailableWidth))
+		_, err := io.WriteString(w, m.line(time.Now(), s.AvailableWidth-1)) // some terminals wrap a full line
 		return err
 	}), mpb.BarFillerTrim())
 	if err != nil { // of lines that are over
@@ -73,10 +73,10 @@ func (m *meter) line(now time.Time, width int) string {
 	}
 	left := ""
 	if seconds := float64(bytes-sent) / rate; rate > 0 && seconds < math.MaxInt32 {
-		left = "  " + span(time.Duration(seconds*float64(time.Second))) + " left"
+		left = span(time.Duration(seconds*float64(time.Second))) + " left  "
 	}
 	before := fmt.Sprintf("%s of %s  %3d%%  ", size(sent), size(bytes), int(100*part))
-	behind := fmt.Sprintf("%s  %d/%d %s%s", perSecond, done, total, m.noun, left)
+	behind := fmt.Sprintf("%s%s  %d/%d %s", left, perSecond, done, total, m.noun)
 	return runewidth.Truncate(before+bar(part, width-len(before)-len(behind)-len("  "))+behind, width, "")
 }
 
