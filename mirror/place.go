@@ -357,6 +357,7 @@ func (a *attempt) put(ctx context.Context, c store.Cond, did Action) error {
 type source struct {
 	f       store.File
 	name    codec.Name
+	watch   *watch      // may be nil
 	limit   int64       // only so many bytes; 0: all
 	current func() bool // whether the file is still what is at its path; nil if that does not matter
 	version version     // after read
@@ -394,7 +395,7 @@ func (s *source) read(ctx context.Context, at int64) error {
 }
 
 func (s *source) body(ctx context.Context) store.Body {
-	return store.FileBody(ctx, s.f, s.version.Size, s.version.SHA256)
+	return s.watch.body(store.FileBody(ctx, s.f, s.version.Size, s.version.SHA256))
 }
 
 // splitHash is a hash that also keeps its value after the first at bytes.

@@ -52,6 +52,8 @@ type Pushing struct {
 	Now func() time.Time
 	// Each, if set, is called with each outcome as it is known, one at a time.
 	Each func(Outcome)
+	// Progress, if set, is kept up to date meanwhile.
+	Progress *Progress
 }
 
 // Action is what a Push did with a rollout.
@@ -201,6 +203,7 @@ func (p *pusher) push(ctx context.Context, groups [][]candidate) error {
 			return errors.Join(err, p.save())
 		}
 	}
+	p.Progress.plan(groups...)
 	err = p.rounds(ctx, groups)
 	for _, group := range p.waiting {
 		for _, c := range group {
@@ -271,6 +274,7 @@ func (p *pusher) next(groups [][]candidate) (now, later [][]candidate) {
 		base := group[0].base
 		if parent, ok := p.waiting[base]; ok {
 			delete(p.waiting, base)
+			p.Progress.plan(parent)
 			undone[base] = true
 			now = append(now, parent)
 		}
@@ -337,13 +341,15 @@ func (p *pusher) group(ctx context.Context, group []candidate) (rest []candidate
 			p.mu.Unlock()
 			continue
 		}
-		out, wait := p.one(ctx, c)
+		w := watch{progress: p.Progress}
+		out, wait := p.one(ctx, c, &w)
 		switch {
 		case wait:
 			return group[i:], nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		}
+		w.done(c, out.Size)
 		p.count(out)
 		if err := p.tellSome(ctx); err != nil {
 			return nil, err
@@ -394,7 +400,7 @@ const settle = 2 * time.Second
 
 // one pushes one file. wait is true if it begins with a rollout of the pass that
 // has to be pushed before; then nothing was done.
-func (p *pusher) one(ctx context.Context, c *candidate) (out Outcome, wait bool) {
+func (p *pusher) one(ctx context.Context, c *candidate, w *watch) (out Outcome, wait bool) {
 	out = Outcome{Path: c.path, Key: c.key(), Size: max(c.size, 0)}
 	f, err := p.Home.Open(ctx, c.path)
 	if errors.Is(err, fs.ErrNotExist) { // moved or removed since it was found
@@ -405,7 +411,7 @@ func (p *pusher) one(ctx context.Context, c *candidate) (out Outcome, wait bool)
 		return out.failed(err), false
 	}
 	defer f.Close()
-	src := &source{f: f, name: c.name()}
+	src := &source{f: f, name: c.name(), watch: w}
 	base, pin, err := p.bring(ctx, c, src, &out)
 	switch {
 	case base != uuid.Nil:

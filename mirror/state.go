@@ -178,7 +178,9 @@ func openDB(file string) (*database, error) {
 
 func (d *database) get(b bucket, key string) (v []byte, err error) {
 	err = d.db.View(func(tx *bolt.Tx) error {
-		v = append(v, tx.Bucket([]byte(b)).Get([]byte(key))...) // a copy: bolt's own lives as long as tx
+		if bkt := tx.Bucket([]byte(b)); bkt != nil {
+			v = append(v, bkt.Get([]byte(key))...) // a copy: bolt's own lives as long as tx
+		}
 		return nil
 	})
 	return v, err
@@ -216,7 +218,11 @@ func (d *database) write(c change) error {
 
 func (d *database) each(b bucket, visit func(key string, value []byte) error) error {
 	return d.db.View(func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte(b)).ForEach(func(k, v []byte) error { return visit(string(k), v) })
+		bkt := tx.Bucket([]byte(b))
+		if bkt == nil { // one that was only begun, and is only read
+			return nil
+		}
+		return bkt.ForEach(func(k, v []byte) error { return visit(string(k), v) })
 	})
 }
 

@@ -62,6 +62,7 @@ no other begins so, or a session's name.`,
 	f.StringVar(&o.version, "version", "", "the version whose plain SHA-256 is this `hash` or begins so, instead of the current one")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "only say what would be done")
 	o.filter.flags(f, &o.q)
+	a.waitFlag(f)
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -119,7 +120,7 @@ func (a *app) restore(cmd *cobra.Command, o restoring, ids []string) (err error)
 	defer home.Close()
 	r.Home = home.Home
 	if !o.dryRun {
-		if r.State, err = a.openState(); err != nil {
+		if r.State, err = a.openState(ctx); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, r.State.Close()) }()

@@ -30,8 +30,8 @@ func TestUnits(t *testing.T) {
 	commands := map[string]int{} // by kind of block
 	for _, block := range regexp.MustCompile("(?s)```([a-z]+)\n(.*?\n)```\n").FindAllStringSubmatch(string(doc), -1) {
 		kind := block[1]
-		if kind == "json" {
-			continue // TestPolicies checks them
+		if kind == "json" || kind == "prometheus" {
+			continue // TestPolicies and TestMetricsFile check them
 		}
 		parse, ok := parsers[kind]
 		if !ok {

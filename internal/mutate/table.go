@@ -645,4 +645,34 @@ var mutations = []mutation{
 		"mirror/status.go", "the compare of versions for what is pending",
 		"ok && was.Version == r.Info.Version &&", "ok &&", "mirror", "TestStatus",
 	},
+	{
+		"mirror/progress.go", "the count of each byte once",
+		"if more := r.n - r.watch.sent; more > 0 {", "if more := int64(n); more > 0 {", "mirror", "TestPushProgress",
+	},
+	{
+		"mirror/progress.go", "the size that is known when it was read",
+		"w.progress.Bytes.Add(size - c.planned())", "_ = c.planned", "mirror", "TestPushProgressIsCorrected",
+	},
+	{
+		"mirror/push.go", "the plan of what waited",
+		"p.Progress.plan(parent)", "_ = parent", "mirror", "TestPushProgressIsCorrected",
+	},
+
+	// Unattended.
+	{
+		"cmd/rollout-sync/main.go", "the force of a second signal",
+		"signal.Reset(os.Interrupt, syscall.SIGTERM)", "_ = signal.Reset", "cmd/rollout-sync", "TestPushIsForced",
+	},
+	{
+		"cmd/rollout-sync/places.go", "the end of the wait for another run",
+		"errors.Is(err, mirror.ErrLocked) && time.Now().Before(end);", "errors.Is(err, mirror.ErrLocked) && end.IsZero();", "cmd/rollout-sync", "TestWait",
+	},
+	{
+		"cmd/rollout-sync/metrics.go", "the run that was kept out and leaves the metrics alone",
+		"if errors.Is(err, mirror.ErrLocked) {", "if errors.Is(err, mirror.ErrLocked) && false {", "cmd/rollout-sync", "TestMetricsFileIsLeft",
+	},
+	{
+		"cmd/rollout-sync/log.go", "the silence of quiet",
+		"case !a.json && !a.quiet:", "case !a.json:", "cmd/rollout-sync", "TestLogFlags",
+	},
 }
