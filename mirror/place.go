@@ -57,6 +57,9 @@ func (p *pusher) place(ctx context.Context, src *source, s slot, out *Outcome) e
 	// Others push to the same mirror. Each failed condition means that one of
 	// them got something done, so this ends.
 	const attempts = 5
+	if err := refuse(ctx, src.f); err != nil {
+		return err
+	}
 	known, ok, err := p.object(s.key)
 	if err != nil {
 		return err
