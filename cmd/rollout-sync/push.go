@@ -119,6 +119,7 @@ func (a *app) push(cmd *cobra.Command, p pushFlags) (err error) {
 		return err
 	}
 	defer m.Close()
+	a.warnExposed()
 
 	o := mirror.Pushing{
 		Home: home.Store(), Mirror: m, State: state, Origin: cmp.Or(origin, "new"),

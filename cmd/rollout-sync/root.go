@@ -18,6 +18,7 @@ type app struct {
 	stdio
 	home, mirror, origin string
 	json                 bool
+	insecureHTTP         bool
 	singleWriter         bool  // the store's conditions need not hold
 	uploadRate           int64 // bytes a second; 0: no limit
 	// whenInterrupted says what then becomes of what was done; "" is the rule: it
@@ -87,6 +88,7 @@ failure.`,
 	f.StringVar(&a.home, "home", defaultHome(), "the Codex home `directory`")
 	f.StringVar(&a.mirror, "mirror", defaultMirror(), "where the copy is: a directory or a `URL` (s3:// gs:// azblob:// file://)")
 	f.StringVar(&a.origin, "origin", "", "the `id` of this home on this machine (default: made once and kept beside the configuration)")
+	f.BoolVar(&a.insecureHTTP, "insecure-http", false, "let sessions go over a network unencrypted; else that is refused, but on this machine")
 	root.AddCommand(a.pushCommand(), a.listCommand(), a.showCommand(), a.verifyCommand(),
 		a.restoreCommand(), a.pruneCommand(), a.forgetCommand(), a.recordCommand(), a.checkStoreCommand(), a.demoCommand(), a.versionCommand(),
 		a.statusCommand(), a.doctorCommand())
