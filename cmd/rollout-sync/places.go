@@ -92,6 +92,9 @@ func (a *app) openMirror(ctx context.Context, make bool) (*blob.Store, error) {
 		return nil, err
 	}
 	isDir := u.Scheme == dirblob.Scheme
+	if !isDir {
+		a.remote = shown(u)
+	}
 	if isDir && make {
 		u = withParam(u, "create_dir", "true")
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -124,12 +125,23 @@ func (a *app) push(cmd *cobra.Command, p pushFlags) (err error) {
 	o := mirror.Pushing{
 		Home: home.Store(), Mirror: m, State: state, Origin: cmp.Or(origin, "new"),
 		Idle: p.idle, Live: p.live, Jobs: p.jobs, DryRun: p.dryRun, Reconcile: p.reconcile, SingleWriter: a.singleWriter,
-		Each: func(o mirror.Outcome) { a.eachPushed(o, p.dryRun) },
+	}
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	var refused refusal
+	o.Each = func(o mirror.Outcome) {
+		a.eachPushed(o, p.dryRun, refused.of(o))
+		if refused.times == maxRefused {
+			giveUp(fmt.Errorf("the mirror took none of %d sessions, and no more was tried; the last: %w", maxRefused, refused.last))
+		}
 	}
 	if p.maxDuration > 0 {
 		o.Until = began.Add(p.maxDuration)
 	}
 	report, err := mirror.Push(ctx, o)
+	if err != nil && refused.times >= maxRefused {
+		err = context.Cause(ctx)
+	}
 	if errors.Is(err, mirror.ErrConditions) {
 		err = fmt.Errorf("%w (give --single-writer if never more than one runs at a time)", err)
 	}
@@ -156,8 +168,9 @@ func (a *app) push(cmd *cobra.Command, p pushFlags) (err error) {
 	return nil
 }
 
-func (a *app) eachPushed(o mirror.Outcome, dryRun bool) {
-	if o.Err != nil {
+// eachPushed tells what became of a session; why it failed only if that is news.
+func (a *app) eachPushed(o mirror.Outcome, dryRun, news bool) {
+	if o.Err != nil && news {
 		fmt.Fprintf(a.err, "failed: %s\n", about(o.Path, o.Err))
 	}
 	if o.Foreign != "" {

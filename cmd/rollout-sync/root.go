@@ -18,6 +18,7 @@ type app struct {
 	stdio
 	home, mirror, origin string
 	json                 bool
+	remote               string // the mirror, for people, once it is opened, if it is no directory
 	insecureHTTP         bool
 	singleWriter         bool  // the store's conditions need not hold
 	uploadRate           int64 // bytes a second; 0: no limit
@@ -52,6 +53,7 @@ func run(ctx context.Context, args []string, std stdio) int {
 	}
 	code := exitCode(ctx, err)
 	if err != nil {
+		err = a.advised(err)
 		if code == exitInterrupted || code == exitTerminated {
 			err = fmt.Errorf("%w; %s", context.Cause(ctx), cmp.Or(a.whenInterrupted, "what was done is kept"))
 		}

@@ -14,7 +14,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -124,7 +126,11 @@ func (s *stopped) Do(r *http.Request) (*http.Response, error) {
 func limit(o *s3.Options) {
 	o.Retryer = retry.AddWithErrorCodes(o.Retryer, "TooManyRequests")
 	o.Retryer = retry.AddWithMaxBackoffDelay(o.Retryer, maxPause)
-	o.Retryer = retry.AddWithMaxAttempts(o.Retryer, maxAttempts)
+	attempts := maxAttempts
+	if n, err := strconv.Atoi(os.Getenv("AWS_MAX_ATTEMPTS")); err == nil && n > 0 {
+		attempts = n // gocloud's own retryer keeps the SDK from looking at it
+	}
+	o.Retryer = retry.AddWithMaxAttempts(o.Retryer, attempts)
 	if c, ok := o.HTTPClient.(*awshttp.BuildableClient); ok {
 		o.HTTPClient = c.WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = replyTimeout })
 	}

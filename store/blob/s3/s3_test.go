@@ -506,3 +506,17 @@ func TestEndpoint(t *testing.T) {
 		})
 	}
 }
+
+// The environment says how often a request is tried.
+func TestMaxAttempts(t *testing.T) {
+	s := s3test.New(t)
+	t.Setenv("AWS_MAX_ATTEMPTS", "1")
+	b, err := URLOpener{}.OpenBucketURL(ctx, s.BucketURL())
+	must(t, err)
+	defer b.Close()
+	s.Inject("GET", s3test.Fault{Status: 503, Code: "SlowDown"}, s3test.Fault{Status: 503, Code: "SlowDown"})
+	_, err = b.ReadAll(ctx, "a")
+	if got := s.Take(); err == nil || got != "GET" {
+		t.Errorf("requests: %s, and %v", got, err)
+	}
+}
