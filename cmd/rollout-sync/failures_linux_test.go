@@ -94,7 +94,7 @@ func TestDiskIsFull(t *testing.T) {
 		home := filepath.Join(disk, "home")
 		tr.must(os.Mkdir(home, 0o700))
 		free := fill()
-		tr.fails(exitPartial, 41, nil, "restore", "--all", "--home", home)
+		tr.fails(exitFailure, 1, room, "restore", "--all", "--home", home)
 		free()
 		tr.run(exitOK, "restore", "--all", "--home", home)
 		if got := tr.look(home); len(got) != len(tr.sessions) {
