@@ -8,9 +8,11 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
+	"github.com/rollout-sync/rollout/doctor"
 	"github.com/rollout-sync/rollout/internal/s3test"
 )
 
@@ -216,4 +218,38 @@ func TestMirrorIsUnreachable(t *testing.T) {
 	if got := tr.look(filepath.Join(tr.home, "sessions")); len(got) != len(tr.sessions) {
 		t.Errorf("the home has %d of %d sessions", len(got), len(tr.sessions))
 	}
+}
+
+// A push says once, and each time, that everybody can read the home, or a directory that
+// is the mirror, and what to do; and does its work.
+func TestPushWarnsOfExposure(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("it has no modes")
+	}
+	tr := newTree(t, 14)
+	push := func(want ...string) {
+		t.Helper()
+		e := try(t, tr.command("push", "--idle", "0s"))
+		if got := strings.Join(want, ""); e.code != exitOK || e.err != got {
+			t.Errorf("code %d, and it says %q, want %q", e.code, e.err, got)
+		}
+	}
+	warning := func(what, dir string) string {
+		return "warning: everybody on this machine can read the " + what + " (mode 0755): chmod 700 " + dir + "\n"
+	}
+	tr.must(os.Chmod(tr.home, 0o700))
+	tr.must(os.Chmod(tr.mirror, 0o700))
+	push()
+	tr.must(os.Chmod(tr.home, 0o755))
+	if _, exposed := doctor.Exposure(tr.home); !exposed {
+		t.Skip("nobody else gets into the directories of tests on this machine")
+	}
+	push(warning("home", tr.home))
+	tr.must(os.Chmod(tr.mirror, 0o755))
+	push(warning("home", tr.home), warning("mirror", tr.mirror))
+	tr.must(os.Chmod(tr.home, 0o700))
+	push(warning("mirror", tr.mirror))
+	tr.must(os.Chmod(filepath.Dir(tr.mirror), 0o700))
+	push()
 }
