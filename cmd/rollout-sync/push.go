@@ -40,6 +40,10 @@ Nothing in the mirror is ever destroyed by a push: a session that was rewritten
 keeps its old version in the mirror's history, two homes that have different
 versions of one session keep both, and what is deleted here stays there.
 
+Only sessions and their names are pushed. A file with the name of a session that is
+a database, a key or credentials is refused, and each push fails for it until it is
+moved away; a home or mirror that everybody can read is warned of.
+
 A session of 64 MiB or more that keeps growing is pushed again when a tenth has
 been added, or after six hours: each push sends all of it.`,
 		Example: `  rollout-sync push
