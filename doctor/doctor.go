@@ -293,30 +293,48 @@ func (e *examiner) stray(file string, d fs.DirEntry) {
 
 // exposed tells whether others can read the home.
 func (e *examiner) exposed() {
-	if runtime.GOOS == "windows" {
-		return // its modes say nothing
+	mode, exposed := Exposure(e.Home.Name())
+	if !exposed {
+		return
 	}
 	dir, err := filepath.Abs(e.Home.Name())
 	if err != nil {
-		return
+		dir = e.Home.Name()
 	}
-	fi, err := e.Home.Stat(".")
+	e.found(Finding{
+		Kind: Exposed, Path: ".", Detail: fmt.Sprintf("everybody on this machine can read the sessions (mode %04o)", mode),
+		Cure: "chmod 700 " + dir,
+	})
+}
+
+// Exposure returns the mode of a directory and whether everybody on this machine can
+// get into it or see what it has: by its own mode and those of the directories above.
+// Access control lists are not looked at. It is false where modes say nothing, as on
+// Windows, and where they cannot be read.
+func Exposure(dir string) (mode fs.FileMode, exposed bool) {
+	if runtime.GOOS == "windows" {
+		return 0, false
+	}
+	dir, err := filepath.EvalSymlinks(dir)
+	if err == nil {
+		dir, err = filepath.Abs(dir)
+	}
+	if err != nil {
+		return 0, false
+	}
+	fi, err := os.Stat(dir)
 	if err != nil || fi.Mode().Perm()&0o005 == 0 {
-		return
+		return 0, false
 	}
 	// Who cannot get to it cannot read it.
 	for at := filepath.Dir(dir); ; at = filepath.Dir(at) {
 		if fi, err := os.Stat(at); err == nil && fi.Mode().Perm()&0o001 == 0 {
-			return
+			return fi.Mode().Perm(), false
 		}
 		if at == filepath.Dir(at) {
-			break
+			return fi.Mode().Perm(), true
 		}
 	}
-	e.found(Finding{
-		Kind: Exposed, Path: ".", Detail: fmt.Sprintf("everybody on this machine can read the sessions (mode %04o)", fi.Mode().Perm()),
-		Cure: "chmod 700 " + dir,
-	})
 }
 
 func unreadable(file string, err error) Finding {

@@ -23,6 +23,23 @@ type slot struct {
 	own    bool // only this home writes there
 }
 
+// ErrNotTaken means that the mirror failed to store a version. It is as likely to fail
+// with the next.
+var ErrNotTaken = errors.New("the mirror did not take it")
+
+// notTaken makes an error of Put ErrNotTaken, unless only its condition failed.
+func notTaken(err error) error {
+	if errors.Is(err, store.ErrChanged) {
+		return err
+	}
+	return notTakenError{err}
+}
+
+type notTakenError struct{ error }
+
+func (e notTakenError) Unwrap() error        { return e.error }
+func (e notTakenError) Is(target error) bool { return target == ErrNotTaken }
+
 // errSourceChanged means that a file is not what it was when it was opened.
 var errSourceChanged = errors.New("changed while it was read")
 
@@ -57,6 +74,9 @@ func (p *pusher) place(ctx context.Context, src *source, s slot, out *Outcome) e
 	// Others push to the same mirror. Each failed condition means that one of
 	// them got something done, so this ends.
 	const attempts = 5
+	if err := refuse(ctx, src.f); err != nil {
+		return err
+	}
 	known, ok, err := p.object(s.key)
 	if err != nil {
 		return err
@@ -341,7 +361,7 @@ func (a *attempt) put(ctx context.Context, c store.Cond, did Action) error {
 	} else {
 		var err error
 		if version, err = a.Mirror.Put(ctx, a.slot.key, a.src.body(ctx), c); err != nil {
-			return err
+			return notTaken(err)
 		}
 	}
 	a.out.Action, a.out.Key = did, a.slot.key

@@ -95,7 +95,10 @@ func (a *app) checkStore(ctx context.Context, single bool) error {
 	case err != nil:
 		return err
 	}
-	b.Close()
+	err = a.encrypted(ctx, u, b)
+	if err = errors.Join(err, b.Close()); err != nil {
+		return err
+	}
 	place := &scratch{url: below(u, checkPrefix+strings.ToLower(rand.Text()[:12])), single: single}
 	a.whenInterrupted = "what was written is removed"
 	if err := place.try(ctx); err != nil {

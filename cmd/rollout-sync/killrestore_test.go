@@ -152,6 +152,7 @@ func TestPruneIsKilled(t *testing.T) {
 		}
 		before = now
 	}
+	time.Sleep(2100 * time.Millisecond) // one that was being moved has changed just now
 	tr.run(exitOK, args...)
 	tr.run(exitOK, args...)
 	if left := tr.look(tr.home); len(left) > 0 {

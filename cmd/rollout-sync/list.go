@@ -125,7 +125,7 @@ func (a *app) openPlaces(ctx context.Context, where string) (_ *places, err erro
 func (a *app) checkMirror(ctx context.Context, m *blob.Store) error {
 	err := mirror.Check(ctx, m)
 	if errors.Is(err, mirror.ErrNoMirror) {
-		err = fmt.Errorf("%s: %w", a.mirror, err)
+		err = fmt.Errorf("%s: %w", a.shownMirror(), err)
 	}
 	return err
 }

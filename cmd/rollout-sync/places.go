@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -94,12 +95,20 @@ func (a *app) openMirror(ctx context.Context, make bool) (*blob.Store, error) {
 		return nil, err
 	}
 	isDir := u.Scheme == dirblob.Scheme
+	if !isDir {
+		a.remote = shown(u)
+	}
 	if isDir && make {
 		u = withParam(u, "create_dir", "true")
 	}
 	b, service, err := openBucket(ctx, u)
+	if err == nil {
+		if err = a.encrypted(ctx, u, b); err != nil {
+			b.Close()
+		}
+	}
 	if isDir && errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", a.mirror, mirror.ErrNoMirror)
+		return nil, fmt.Errorf("%s: %w", a.shownMirror(), mirror.ErrNoMirror)
 	}
 	if err != nil {
 		return nil, err
@@ -120,9 +129,11 @@ func openBucket(ctx context.Context, u *url.URL) (*gcblob.Bucket, blob.Service, 
 	}
 	mux := new(gcblob.URLMux) // which knows prefixes
 	mux.RegisterBucket(u.Scheme, kind.opener)
-	b, err := mux.OpenBucketURL(ctx, u)
+	escaped := *u // an error may quote it
+	escaped.RawQuery = u.Query().Encode()
+	b, err := mux.OpenBucketURL(ctx, &escaped)
 	if err != nil {
-		return nil, blob.Service{}, fmt.Errorf("mirror %s: %w", shown(u), err)
+		return nil, blob.Service{}, fmt.Errorf("mirror %s: %w", shown(u), withoutQuery{err})
 	}
 	return b, kind.service, nil
 }
@@ -132,15 +143,34 @@ func shown(u *url.URL) string {
 	return u.Scheme + "://" + u.Host + path.Join("/", u.Path, u.Query().Get(prefixParam))
 }
 
+// shownMirror is the mirror for people, as it was given but for what may be secret.
+func (a *app) shownMirror() string {
+	u, err := a.mirrorURL()
+	if err != nil || !strings.Contains(a.mirror, "://") {
+		return a.mirror
+	}
+	return shown(u)
+}
+
+// withoutQuery is an error that quotes a URL, less its parameters.
+type withoutQuery struct{ error }
+
+var query = regexp.MustCompile(`\?\S*?(:?)(\s|$)`)
+
+func (e withoutQuery) Error() string { return query.ReplaceAllString(e.error.Error(), "$1$2") }
+func (e withoutQuery) Unwrap() error { return e.error }
+
 // services are the object stores that a URL can name, by its scheme.
 var services = map[string]struct {
 	opener  gcblob.BucketURLOpener
 	service blob.Service
+	// endpoint tells where requests go; nil if there are none.
+	endpoint func(context.Context, *gcblob.Bucket) (*url.URL, error)
 }{
-	s3.Scheme:      {s3.URLOpener{}, s3.Service()},
-	gcs.Scheme:     {gcs.URLOpener{}, gcs.Service()},
-	azure.Scheme:   {azure.URLOpener{}, azure.Service()},
-	dirblob.Scheme: {dirblob.URLOpener{}, dirblob.Service()},
+	s3.Scheme:      {s3.URLOpener{}, s3.Service(), s3.Endpoint},
+	gcs.Scheme:     {gcs.URLOpener{}, gcs.Service(), gcs.Endpoint},
+	azure.Scheme:   {azure.URLOpener{}, azure.Service(), azure.Endpoint},
+	dirblob.Scheme: {dirblob.URLOpener{}, dirblob.Service(), nil},
 }
 
 // prefixParam is gocloud's parameter of a URL for what all keys begin with.

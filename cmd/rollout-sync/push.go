@@ -42,6 +42,10 @@ Nothing in the mirror is ever destroyed by a push: a session that was rewritten
 keeps its old version in the mirror's history, two homes that have different
 versions of one session keep both, and what is deleted here stays there.
 
+Only sessions and their names are pushed. A file with the name of a session that is
+a database, a key or credentials is refused, and each push fails for it until it is
+moved away; a home or mirror that everybody can read is warned of.
+
 A session of 64 MiB or more that keeps growing is pushed again when a tenth has
 been added, or after six hours: each push sends all of it.`,
 		Example: `  rollout-sync push
@@ -142,20 +146,33 @@ func (a *app) pushOnce(ctx context.Context, p pushFlags, r *pushRun) (err error)
 		return err
 	}
 	defer m.Close()
+	a.warnExposed()
 
 	o := mirror.Pushing{
 		Home: home.Store(), Mirror: m, State: state, Origin: cmp.Or(origin, "new"),
 		Idle: p.idle, Live: p.live, Jobs: p.jobs, DryRun: p.dryRun, Reconcile: p.reconcile, SingleWriter: a.singleWriter,
-		Each: func(o mirror.Outcome) { a.eachPushed(o, p.dryRun) }, Progress: new(mirror.Progress),
+		Progress: new(mirror.Progress),
+	}
+	pushing, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	var refused refusal
+	o.Each = func(o mirror.Outcome) {
+		a.eachPushed(o, p.dryRun, refused.of(o))
+		if refused.times == maxRefused {
+			giveUp(fmt.Errorf("the mirror took none of %d sessions, and no more was tried; the last: %w", maxRefused, refused.last))
+		}
 	}
 	if p.maxDuration > 0 {
 		o.Until = r.began.Add(p.maxDuration)
 	}
 	stop := a.watch(o.Progress, "sessions")
 	defer stop()
-	r.report, err = mirror.Push(ctx, o)
+	r.report, err = mirror.Push(pushing, o)
 	stop()
 	report := r.report
+	if err != nil && refused.times >= maxRefused {
+		err = context.Cause(pushing)
+	}
 	if errors.Is(err, mirror.ErrConditions) {
 		err = fmt.Errorf("%w (give --single-writer if never more than one runs at a time)", err)
 	}
@@ -180,17 +197,19 @@ func (a *app) pushOnce(ctx context.Context, p pushFlags, r *pushRun) (err error)
 	return nil
 }
 
-func (a *app) eachPushed(o mirror.Outcome, dryRun bool) {
+// eachPushed tells what became of a session; why it failed only if that is news.
+func (a *app) eachPushed(o mirror.Outcome, dryRun, news bool) {
 	attrs := []slog.Attr{slog.String("action", string(o.Action)), slog.String("path", o.Path), slog.String("key", o.Key), slog.Int64("bytes", o.Size)}
 	if dryRun {
 		attrs = append(attrs, slog.Bool("dry_run", true))
 	}
-	switch line := fmt.Sprintf("%-9s  %8s  %s", o.Action, size(o.Size), clean(o.Path)); o.Action {
-	case mirror.Uploaded, mirror.Extended, mirror.Rewritten:
+	line := fmt.Sprintf("%-9s  %8s  %s", o.Action, size(o.Size), clean(o.Path))
+	switch {
+	case o.Action == mirror.Uploaded || o.Action == mirror.Extended || o.Action == mirror.Rewritten:
 		a.say(slog.LevelInfo, "session pushed", line, attrs...)
-	case mirror.Diverged:
+	case o.Action == mirror.Diverged:
 		a.say(slog.LevelInfo, "session diverged", line, attrs...)
-	case mirror.Failed:
+	case o.Action == mirror.Failed && news:
 		a.say(slog.LevelError, "session failed", "failed: "+about(o.Path, o.Err), append(attrs, slog.String("error", oneLine(o.Err)))...)
 	default:
 		a.say(slog.LevelDebug, "session not pushed", "", attrs...)

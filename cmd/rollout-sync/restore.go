@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -126,7 +127,13 @@ func (a *app) restore(cmd *cobra.Command, o restoring, ids []string) (err error)
 		defer func() { err = errors.Join(err, r.State.Close()) }()
 	}
 	var resumable []string // sessions
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	r.Each = func(r mirror.Restored) {
+		if errors.Is(r.Err, syscall.ENOSPC) { // nor will the others fit
+			end(r.Err)
+			return
+		}
 		a.eachRestored(r, o.dryRun)
 		written := r.Action == mirror.Created || r.Action == mirror.Extended
 		if r.Err == nil && (written || !o.all) && !strings.HasPrefix(r.Path, "archived_sessions/") {
@@ -134,6 +141,9 @@ func (a *app) restore(cmd *cobra.Command, o restoring, ids []string) (err error)
 		}
 	}
 	result, err := mirror.Restore(ctx, r)
+	if full := context.Cause(ctx); errors.Is(full, syscall.ENOSPC) {
+		return full
+	}
 	if err != nil {
 		if errors.Is(err, store.ErrBusy) {
 			err = &exitError{exitLocked, err}

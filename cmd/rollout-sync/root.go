@@ -20,6 +20,8 @@ type app struct {
 	reporting
 	home, mirror, origin string
 	json                 bool
+	remote               string // the mirror, for people, once it is opened, if it is no directory
+	insecureHTTP         bool
 	singleWriter         bool          // the store's conditions need not hold
 	wait                 time.Duration // for another run on the same state
 	uploadRate           int64         // bytes a second; 0: no limit
@@ -57,6 +59,7 @@ func run(ctx context.Context, args []string, std stdio) int {
 	}
 	code := exitCode(ctx, err)
 	if err != nil {
+		err = a.advised(err)
 		if code == exitInterrupted || code == exitTerminated {
 			err = fmt.Errorf("%w; %s", context.Cause(ctx), cmp.Or(a.whenInterrupted, "what was done is kept"))
 		}
@@ -93,6 +96,7 @@ failure.`,
 	f.StringVar(&a.home, "home", defaultHome(), "the Codex home `directory`")
 	f.StringVar(&a.mirror, "mirror", defaultMirror(), "where the copy is: a directory or a `URL` (s3:// gs:// azblob:// file://)")
 	f.StringVar(&a.origin, "origin", "", "the `id` of this home on this machine (default: made once and kept beside the configuration)")
+	f.BoolVar(&a.insecureHTTP, "insecure-http", false, "let sessions go over a network unencrypted; else that is refused, but on this machine")
 	root.AddCommand(a.pushCommand(), a.listCommand(), a.showCommand(), a.verifyCommand(),
 		a.restoreCommand(), a.pruneCommand(), a.forgetCommand(), a.recordCommand(), a.checkStoreCommand(), a.demoCommand(), a.versionCommand(),
 		a.statusCommand(), a.doctorCommand())

@@ -66,7 +66,7 @@ func (a *app) status(ctx context.Context, now time.Time) error {
 	}
 	if a.json {
 		line := homeStatus{
-			Home: a.home, Mirror: a.mirror, Rollouts: st.Rollouts, Pending: st.Pending, PendingBytes: st.Bytes,
+			Home: a.home, Mirror: a.shownMirror(), Rollouts: st.Rollouts, Pending: st.Pending, PendingBytes: st.Bytes,
 			Behind: st.Behind, Diverged: st.Diverged, Vanished: st.Vanished, Last: st.Last, Clean: st.Clean,
 		}
 		if st.Pending > 0 {
@@ -76,7 +76,7 @@ func (a *app) status(ctx context.Context, now time.Time) error {
 		a.print(line)
 		return nil
 	}
-	fmt.Fprintf(a.out, "home:     %s, %d sessions\nmirror:   %s\n", clean(a.home), st.Rollouts, clean(a.mirror))
+	fmt.Fprintf(a.out, "home:     %s, %d sessions\nmirror:   %s\n", clean(a.home), st.Rollouts, clean(a.shownMirror()))
 	fmt.Fprintf(a.out, "pending:  %d", st.Pending)
 	if st.Pending > 0 {
 		fmt.Fprintf(a.out, ", %s, the oldest for %s; the mirror has an earlier version of %d", size(st.Bytes), since(now.Sub(st.Oldest)), st.Behind)

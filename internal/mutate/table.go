@@ -675,4 +675,20 @@ var mutations = []mutation{
 		"cmd/rollout-sync/log.go", "the silence of quiet",
 		"case !a.json && !a.quiet:", "case !a.json:", "cmd/rollout-sync", "TestLogFlags",
 	},
+	{
+		"mirror/place.go", "the look for secrets under a rollout's name",
+		"if err := refuse(ctx, src.f); err != nil {", "if err := refuse(ctx, src.f); err != nil && false {", "mirror", "TestPushRefusesSecrets",
+	},
+	{
+		"cmd/rollout-sync/places.go", "the refusal of plain HTTP",
+		"if err = a.encrypted(ctx, u, b); err != nil {", "if err = error(nil); err != nil {", "cmd/rollout-sync", "TestScripts/insecure",
+	},
+	{
+		"cmd/rollout-sync/places.go", "the cut of a URL's parameters in an error",
+		"return query.ReplaceAllString(e.error.Error(), \"$1$2\")", "return e.error.Error()", "cmd/rollout-sync", "TestNoSecretIsWritten",
+	},
+	{
+		"cmd/rollout-sync/push.go", "the end of a push of which the mirror takes nothing",
+		"if refused.times == maxRefused {", "if refused.times < 0 {", "cmd/rollout-sync", "TestMirrorRefuses",
+	},
 }

@@ -29,8 +29,10 @@ import (
 type Server struct {
 	*httptest.Server
 	// Deaf is a server that does not know conditions: it ignores them. It is to be
-	// set while no request is under way, like the next three.
+	// set while no request is under way, or by OnRequest, like the next four.
 	Deaf bool
+	// Gone is whether somebody has removed the bucket.
+	Gone bool
 	// Deny has the kinds of requests that the client may not make: 403.
 	Deny []string
 	// Stored, if not nil, is called by each PUT, which is then not answered.
@@ -203,6 +205,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var answer response
 	switch {
+	case s.Gone:
+		answer = failure(http.StatusNotFound, "NoSuchBucket")
 	case slices.Contains(s.Deny, kind):
 		answer = failure(http.StatusForbidden, "AccessDenied")
 	case f.Status != 0:

@@ -35,6 +35,20 @@ func (URLOpener) OpenBucketURL(ctx context.Context, u *url.URL) (*gcblob.Bucket,
 	return gcblob.DefaultURLMux().OpenBucketURL(ctx, u)
 }
 
+// Endpoint tells where requests for a bucket of URLOpener go, by scheme and host. It
+// makes no request.
+func Endpoint(_ context.Context, bucket *gcblob.Bucket) (*url.URL, error) {
+	var client *container.Client
+	if !bucket.As(&client) {
+		return nil, errors.ErrUnsupported
+	}
+	u, err := url.Parse(client.URL()) // which may have a SAS token in it
+	if err != nil {
+		return nil, errors.New("the URL of the storage account is none")
+	}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
+}
+
 // Service returns what package blob has to know of Azure. A version is an ETag
 // without its quotes. A reply to an upload does not get through gocloud, so Put
 // asks for the version.

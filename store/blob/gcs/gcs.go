@@ -68,6 +68,23 @@ func (URLOpener) OpenBucketURL(ctx context.Context, u *url.URL) (*gcblob.Bucket,
 	return bucket, nil
 }
 
+// Endpoint tells where requests for a bucket of URLOpener go, by scheme and host. It
+// makes no request.
+func Endpoint(context.Context, *gcblob.Bucket) (*url.URL, error) {
+	host := os.Getenv("STORAGE_EMULATOR_HOST")
+	switch { // as package storage reads it
+	case host == "":
+		return &url.URL{Scheme: "https", Host: "storage.googleapis.com"}, nil
+	case !strings.Contains(host, "://"):
+		return &url.URL{Scheme: "http", Host: host}, nil
+	}
+	u, err := url.Parse(host)
+	if err != nil {
+		return nil, errors.New("STORAGE_EMULATOR_HOST is neither host:port nor a URL")
+	}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
+}
+
 // limit is the retry policy that package blob states, for GCS, but for what
 // prepareWrite has to add. What is worth a retry is the SDK's to say.
 func limit(bucket *gcblob.Bucket) {

@@ -14,7 +14,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -85,12 +87,50 @@ func (URLOpener) OpenBucketURL(ctx context.Context, u *url.URL) (*gcblob.Bucket,
 	return s3blob.OpenBucket(ctx, s3.New(client.Options(), limit), u.Host, &opener.Options)
 }
 
+// Endpoint tells where requests for a bucket of URLOpener go, by scheme and host: what
+// the URL, the environment and the shared files say together. It makes no request.
+func Endpoint(ctx context.Context, bucket *gcblob.Bucket) (*url.URL, error) {
+	var client *s3.Client
+	if !bucket.As(&client) {
+		return nil, errors.ErrUnsupported
+	}
+	if client.Options().Region == "" {
+		return nil, errors.New("no region: set AWS_REGION, or region= in the URL")
+	}
+	var sent stopped
+	_, err := client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: aws.String("bucket")}, func(o *s3.Options) {
+		o.HTTPClient, o.Retryer, o.Credentials = &sent, aws.NopRetryer{}, aws.CredentialsProviderFunc(noCredentials)
+		o.UsePathStyle, o.UseAccelerate = true, false // or the host would begin with the bucket
+	})
+	if sent.url == nil {
+		return nil, err
+	}
+	return &url.URL{Scheme: sent.url.Scheme, Host: sent.url.Host}, nil
+}
+
+// noCredentials are for a request that is not sent: the real ones may take one.
+func noCredentials(context.Context) (aws.Credentials, error) {
+	return aws.Credentials{AccessKeyID: "none", SecretAccessKey: "none"}, nil
+}
+
+// stopped is an HTTP client that sends nothing and keeps the URL of its last request.
+type stopped struct{ url *url.URL }
+
+func (s *stopped) Do(r *http.Request) (*http.Response, error) {
+	s.url = r.URL
+	return nil, errors.ErrUnsupported
+}
+
 // limit is the retry policy that package blob states, for S3. What is worth a
 // retry is the SDK's to say, who lacks the word of Cloudflare R2 for SlowDown.
 func limit(o *s3.Options) {
 	o.Retryer = retry.AddWithErrorCodes(o.Retryer, "TooManyRequests")
 	o.Retryer = retry.AddWithMaxBackoffDelay(o.Retryer, maxPause)
-	o.Retryer = retry.AddWithMaxAttempts(o.Retryer, maxAttempts)
+	attempts := maxAttempts
+	if n, err := strconv.Atoi(os.Getenv("AWS_MAX_ATTEMPTS")); err == nil && n > 0 {
+		attempts = n // gocloud's own retryer keeps the SDK from looking at it
+	}
+	o.Retryer = retry.AddWithMaxAttempts(o.Retryer, attempts)
 	if c, ok := o.HTTPClient.(*awshttp.BuildableClient); ok {
 		o.HTTPClient = c.WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = replyTimeout })
 	}

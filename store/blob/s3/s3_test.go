@@ -9,6 +9,7 @@ import (
 	"log"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -472,5 +473,50 @@ func TestClassify(t *testing.T) {
 		if code != tt.code || msg != tt.msg {
 			t.Errorf("%v: got %v %q, want %v %q", tt.err, code, msg, tt.code, tt.msg)
 		}
+	}
+}
+
+// Endpoint tells where requests go, whatever says so.
+func TestEndpoint(t *testing.T) {
+	config := t.TempDir() + "/config"
+	must(t, os.WriteFile(config, []byte("[default]\nendpoint_url = http://configured.example\n"), 0o600))
+	for _, tc := range []struct{ params, env, value, want string }{
+		{params: "", want: "https://s3.eu-west-1.amazonaws.com"},
+		{params: "&accelerate=true", want: "https://s3.eu-west-1.amazonaws.com"},
+		{params: "&disable_https=true", want: "http://s3.eu-west-1.amazonaws.com"},
+		{params: "&endpoint=http://minio.example:9000", want: "http://minio.example:9000"},
+		{params: "&endpoint=http://minio.example:9000&hostname_immutable=true&use_path_style=true", want: "http://minio.example:9000"},
+		{env: "AWS_ENDPOINT_URL", value: "http://10.0.0.1", want: "http://10.0.0.1"},
+		{env: "AWS_ENDPOINT_URL_S3", value: "http://10.0.0.1", want: "http://10.0.0.1"},
+		{env: "AWS_ENDPOINT_URL", value: "http://10.0.0.1", params: "&endpoint=https://files.example", want: "https://files.example"},
+		{env: "AWS_CONFIG_FILE", value: config, want: "http://configured.example"},
+	} {
+		t.Run(tc.env+tc.params, func(t *testing.T) {
+			if tc.env != "" {
+				t.Setenv(tc.env, tc.value)
+			}
+			u, err := url.Parse("s3://bucket?region=eu-west-1&anonymous=true" + tc.params)
+			must(t, err)
+			b, err := URLOpener{}.OpenBucketURL(ctx, u)
+			must(t, err)
+			defer b.Close()
+			if got, err := Endpoint(ctx, b); err != nil || got.String() != tc.want {
+				t.Errorf("got %v and %v, want %s", got, err, tc.want)
+			}
+		})
+	}
+}
+
+// The environment says how often a request is tried.
+func TestMaxAttempts(t *testing.T) {
+	s := s3test.New(t)
+	t.Setenv("AWS_MAX_ATTEMPTS", "1")
+	b, err := URLOpener{}.OpenBucketURL(ctx, s.BucketURL())
+	must(t, err)
+	defer b.Close()
+	s.Inject("GET", s3test.Fault{Status: 503, Code: "SlowDown"}, s3test.Fault{Status: 503, Code: "SlowDown"})
+	_, err = b.ReadAll(ctx, "a")
+	if got := s.Take(); err == nil || got != "GET" {
+		t.Errorf("requests: %s, and %v", got, err)
 	}
 }
