@@ -101,7 +101,7 @@ func TestLog(t *testing.T) {
 	tr.mirror = s.BucketURL().String()
 	do(exitOK, "push", "--idle", "0s", "--max-duration", "1ns")
 	s.Deny = []string{"PUT"}
-	if got := do(exitPartial, "push", "--idle", "0s"); !slices.Contains(got, "session failed") {
+	if got := do(exitFailure, "push", "--idle", "0s"); !slices.Contains(got, "session failed") {
 		t.Errorf("where nothing may be put it logs %q", got)
 	}
 	s.Deny = []string{"GET", "HEAD", "LIST"}

@@ -197,7 +197,8 @@ func (a *app) pushOnce(ctx context.Context, p pushFlags, r *pushRun) (err error)
 	return nil
 }
 
-// eachPushed tells what became of a session; why it failed only if that is news.
+// eachPushed tells what became of a session; people, why it failed only if that is
+// news.
 func (a *app) eachPushed(o mirror.Outcome, dryRun, news bool) {
 	attrs := []slog.Attr{slog.String("action", string(o.Action)), slog.String("path", o.Path), slog.String("key", o.Key), slog.Int64("bytes", o.Size)}
 	if dryRun {
@@ -209,8 +210,11 @@ func (a *app) eachPushed(o mirror.Outcome, dryRun, news bool) {
 		a.say(slog.LevelInfo, "session pushed", line, attrs...)
 	case o.Action == mirror.Diverged:
 		a.say(slog.LevelInfo, "session diverged", line, attrs...)
-	case o.Action == mirror.Failed && news:
-		a.say(slog.LevelError, "session failed", "failed: "+about(o.Path, o.Err), append(attrs, slog.String("error", oneLine(o.Err)))...)
+	case o.Action == mirror.Failed:
+		if line = ""; news {
+			line = "failed: " + about(o.Path, o.Err)
+		}
+		a.say(slog.LevelError, "session failed", line, append(attrs, slog.String("error", oneLine(o.Err)))...)
 	default:
 		a.say(slog.LevelDebug, "session not pushed", "", attrs...)
 	}
