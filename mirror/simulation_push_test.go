@@ -253,7 +253,7 @@ func (w *world) judge(a *attempt, alone bool) {
 func (w *world) judgeReport(a *attempt) {
 	w.t.Helper()
 	r := a.report
-	if errors.Is(a.err, mirror.ErrVanished) && len(a.m.logs) == 0 {
+	if errors.Is(a.err, mirror.ErrVanished) && (len(a.m.logs) == 0 || a.edit != "") { // the only one may have moved
 		return
 	}
 	for _, f := range r.Failures {

@@ -66,12 +66,16 @@ func (m *machine) restore(r *rand.Rand) string {
 	return did
 }
 
+// restFor is no whole number of minutes, as everything else is: a file that seems to
+// be of the very time at which it is pushed is not believed.
+const restFor = time.Hour + 17*time.Second
+
 // rest lets all homes push what they have, and looks at what can be said then.
 func (w *world) rest() {
 	w.t.Helper()
 	w.tell("all rest")
 	for range 2 {
-		w.now = w.now.Add(time.Hour)
+		w.now = w.now.Add(restFor)
 		for _, m := range w.machines {
 			a := m.attempt(idle, &gate{})
 			a.run(m.files)
@@ -80,7 +84,7 @@ func (w *world) rest() {
 		}
 	}
 	for _, m := range w.machines {
-		w.now = w.now.Add(time.Hour)
+		w.now = w.now.Add(restFor)
 		count := &counter{Store: w.team.mirror}
 		r, err := mirror.Push(ctx, mirror.Pushing{
 			Home: m.files, Mirror: count, State: m.state, Origin: m.origin,
