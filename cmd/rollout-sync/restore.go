@@ -126,14 +126,20 @@ func (a *app) restore(cmd *cobra.Command, o restoring, ids []string) (err error)
 		defer func() { err = errors.Join(err, r.State.Close()) }()
 	}
 	var resumable []string // sessions
+	var done mirror.Progress
 	r.Each = func(r mirror.Restored) {
+		done.Done.Add(1)
+		done.Sent.Add(max(r.Size, 0))
 		a.eachRestored(r, o.dryRun)
 		written := r.Action == mirror.Created || r.Action == mirror.Extended
 		if r.Err == nil && (written || !o.all) && !strings.HasPrefix(r.Path, "archived_sessions/") {
 			resumable = append(resumable, r.Name.Session.String())
 		}
 	}
+	stop := a.watch(&done, "sessions")
+	defer stop()
 	result, err := mirror.Restore(ctx, r)
+	stop()
 	if err != nil {
 		if errors.Is(err, store.ErrBusy) {
 			err = &exitError{exitLocked, err}
