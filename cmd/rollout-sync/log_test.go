@@ -100,11 +100,16 @@ func TestLog(t *testing.T) {
 	// A store that refuses: sessions fail, or all does.
 	tr.mirror = s.BucketURL().String()
 	do(exitOK, "push", "--idle", "0s", "--max-duration", "1ns")
-	s.Deny = []string{"PUT"}
+	deny := func(kinds ...string) {
+		s.Take() // its lock orders this and the requests of another process
+		s.Deny = kinds
+		s.Take()
+	}
+	deny("PUT")
 	if got := do(exitFailure, "push", "--idle", "0s"); !slices.Contains(got, "session failed") {
 		t.Errorf("where nothing may be put it logs %q", got)
 	}
-	s.Deny = []string{"GET", "HEAD", "LIST"}
+	deny("GET", "HEAD", "LIST")
 	do(exitFailure, "verify")
 
 	// What can become of sessions.

@@ -127,9 +127,12 @@ func (a *app) restore(cmd *cobra.Command, o restoring, ids []string) (err error)
 		defer func() { err = errors.Join(err, r.State.Close()) }()
 	}
 	var resumable []string // sessions
+	var done mirror.Progress
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	r.Each = func(r mirror.Restored) {
+		done.Done.Add(1)
+		done.Sent.Add(max(r.Size, 0))
 		if errors.Is(r.Err, syscall.ENOSPC) { // nor will the others fit
 			end(r.Err)
 			return
@@ -140,7 +143,10 @@ func (a *app) restore(cmd *cobra.Command, o restoring, ids []string) (err error)
 			resumable = append(resumable, r.Name.Session.String())
 		}
 	}
+	stop := a.watch(&done, "sessions")
+	defer stop()
 	result, err := mirror.Restore(ctx, r)
+	stop()
 	if full := context.Cause(ctx); errors.Is(full, syscall.ENOSPC) {
 		return full
 	}

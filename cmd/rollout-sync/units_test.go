@@ -105,7 +105,7 @@ func TestUnitsAreChecked(t *testing.T) {
 var systemdKeys = map[string]map[string]string{
 	"Unit": {"Description": `.+`},
 	"Service": {
-		"Type": `oneshot`, "EnvironmentFile": `-?[%/].+`, "ExecStart": `[%/].+`, "SuccessExitStatus": `\d+`,
+		"Type": `oneshot`, "EnvironmentFile": `-?[%/].+`, "ExecStart": `[%/].+`, "SuccessExitStatus": `\d+( \d+)*`,
 		"TimeoutStartSec": `\d+(s|min|h)`, "Nice": `-?\d+`, "IOSchedulingClass": `idle|best-effort|realtime`, "UMask": `[0-7]{4}`,
 		"NoNewPrivileges": `true`, "LockPersonality": `true`, "MemoryDenyWriteExecute": `true`, "RestrictNamespaces": `true`,
 		"RestrictRealtime": `true`, "RestrictSUIDSGID": `true`, "RestrictAddressFamilies": `(AF_[A-Z0-9]+ ?)+`,
