@@ -490,6 +490,14 @@ func (p *pusher) pin(ctx context.Context, c *candidate, base codec.Base) (*Pin, 
 	if old := known.Base; old != nil && old.Rollout == base.Rollout && old.Offset == base.Offset && old.SHA256 != "" {
 		return old, nil
 	}
+	// What this home told once counts more than what its parent is by now.
+	told, err := p.fact(ctx, c.name())
+	if err != nil {
+		return nil, err
+	}
+	if old := told.Base; old != nil && old.Rollout == base.Rollout && old.Offset == base.Offset && old.SHA256 != "" {
+		return old, nil
+	}
 	pin := Pin{Rollout: base.Rollout, Offset: base.Offset}
 	file, err := p.find(ctx, base.Rollout)
 	var f store.File
@@ -501,11 +509,7 @@ func (p *pusher) pin(ctx context.Context, c *candidate, base codec.Base) (*Pin, 
 		err = errors.Join(err, f.Close())
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrLineage) || errors.Is(err, store.ErrCorrupt) {
-		// There is nothing to pin it to, unless this home had it once.
-		var told Fact
-		if told, err = p.fact(ctx, c.name()); told.Base != nil && told.Base.Rollout == pin.Rollout && told.Base.Offset == pin.Offset {
-			pin = *told.Base
-		}
+		err = nil // there is nothing to pin it to
 	}
 	return &pin, err
 }
