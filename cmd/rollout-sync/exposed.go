@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -43,7 +44,8 @@ func isLoopback(host string) bool {
 func (a *app) warnExposed() {
 	warn := func(what, dir string) {
 		if mode, exposed := doctor.Exposure(dir); exposed {
-			fmt.Fprintf(a.err, "warning: everybody on this machine can read the %s (mode %04o): chmod 700 %s\n", what, mode, clean(dir))
+			a.say(slog.LevelWarn, "exposed", fmt.Sprintf("warning: everybody on this machine can read the %s (mode %04o): chmod 700 %s", what, mode, clean(dir)),
+				slog.String("what", what), slog.String("dir", dir), slog.String("mode", fmt.Sprintf("%04o", mode)))
 		}
 	}
 	warn("home", a.home)

@@ -249,6 +249,9 @@ func TestPushWarnsOfExposure(t *testing.T) {
 		t.Skip("nobody else gets into the temporary directory of this machine")
 	}
 	push(warning("home", tr.home))
+	if e := try(t, tr.command("push", "--idle", "0s", "--log-format", "json")); !strings.Contains(e.err, `"msg":"exposed","what":"home","dir":"`) || strings.Contains(e.err, "warning") {
+		t.Errorf("it logs %s", e.err)
+	}
 	tr.must(os.Chmod(tr.mirror, 0o755))
 	push(warning("home", tr.home), warning("mirror", tr.mirror))
 	tr.must(os.Chmod(tr.home, 0o700))

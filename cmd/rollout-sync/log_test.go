@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rollout-sync/rollout/internal/s3test"
 )
@@ -126,11 +127,12 @@ func TestLog(t *testing.T) {
 	tr.home, other.home = other.home, tr.home
 	tr.must(os.WriteFile(filepath.Join(tr.home, sessions[3]), []byte("{}\n"), 0o600))
 	do(exitOK, "verify")
+	time.Sleep(2100 * time.Millisecond) // until the files' times show that they were not changed just now
 	do(exitOK, "prune", "--older-than", "0d", "--dry-run", "--same-device-ok")
 
 	for _, event := range []string{
 		"begun", "session pushed", "session diverged", "session not pushed", "session failed", "session vanished", "object foreign",
-		"time is up", "damaged", "session pending", "verified", "session kept", "summary", "ended",
+		"time is up", "damaged", "session pending", "verified", "session kept", "session pruned", "summary", "ended",
 	} {
 		if seen[event] == "" {
 			t.Errorf("there was no %q", event)
