@@ -93,12 +93,14 @@ func TestTenPushesOfOneHome(t *testing.T) {
 	tr := newTree(t, 10)
 	s := tr.onS3()
 	working, others := make(chan struct{}), make(chan struct{})
-	s.OnRequest = func(n int) { // the one that works waits here for the others to end
-		if n == 1 {
-			close(working)
-			<-others
+	s.Change(func() {
+		s.OnRequest = func(n int) { // the one that works waits here for the others to end
+			if n == 1 {
+				close(working)
+				<-others
+			}
 		}
-	}
+	})
 	const pushes = 10
 	runs := make(chan ended, pushes)
 	for range pushes {
