@@ -56,11 +56,12 @@ SIZES ?= 1000,50000
 bench-list:
 	cd bench && go run ./listing -sizes $(SIZES) -codex "$(CODEX)"
 
-## bench-push: pushes SIZE MB and SESSIONS sessions, beside rclone; memory of all commands
+## bench-push: pushes SIZE MB and SESSIONS sessions, beside rclone, which is built
+## unless RCLONE is one; the memory of all commands
 SIZE ?= 512
 SESSIONS ?= 10000
 bench-push:
-	cd bench && go run ./push -size $(SIZE) -sessions $(SESSIONS)
+	cd bench && go run ./push -size $(SIZE) -sessions $(SESSIONS) -rclone "$(RCLONE)"
 
 ## fuzz: each fuzz target for FUZZTIME
 FUZZTIME ?= 30s

@@ -54,7 +54,8 @@ func isTest(t *testing.T, dir, name string) bool {
 	})
 }
 
-// docs/format.md has the kinds and members of a transcript's JSON, and no others.
+// docs/format.md has the kinds and members of a transcript's JSON, and no others, and
+// the members of what a mirror has as JSON.
 func TestTranscriptFormat(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile("docs/format.md")
@@ -64,6 +65,21 @@ func TestTranscriptFormat(t *testing.T) {
 	_, table, ok := strings.Cut(string(doc), "## 5. Transcripts as JSON")
 	if !ok {
 		t.Fatal("docs/format.md has no section 5")
+	}
+	table, mirrorTable, ok := strings.Cut(table, "## 6. The mirror")
+	if !ok {
+		t.Fatal("docs/format.md has no section 6")
+	}
+	for _, file := range []string{"facts", "lineage", "marker", "forget"} {
+		source, err := os.ReadFile("mirror/" + file + ".go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("`json:\"([a-z0-9_]+)").FindAllStringSubmatch(string(source), -1) {
+			if !strings.Contains(mirrorTable, "`"+m[1]+"`") {
+				t.Errorf("docs/format.md does not name %s of mirror/%s.go", m[1], file)
+			}
+		}
 	}
 	source, err := os.ReadFile("replay/entry.go")
 	if err != nil {

@@ -161,3 +161,26 @@ func ExampleVersions() {
 	// current 3 37517e5f
 	// superseded 3 ca3d163b
 }
+
+func ExampleProgress() {
+	ctx := context.Background()
+	m := aMirror()
+	defer m.Close()
+	var p mirror.Progress // which another goroutine may read meanwhile
+	_, err := mirror.Push(ctx, mirror.Pushing{Home: aHome(), Mirror: m, State: mirror.NewState(), Origin: "my-laptop", Progress: &p})
+	check(err)
+	fmt.Printf("%d of %d rollouts, %d of %d bytes\n", p.Done.Load(), p.Rollouts.Load(), p.Sent.Load(), p.Bytes.Load())
+	// Output: 1 of 1 rollouts, 3 of 3 bytes
+}
+
+func ExampleState_Status() {
+	ctx := context.Background()
+	home, m, state := aHome(), aMirror(), mirror.NewState()
+	defer m.Close()
+	_, err := mirror.Push(ctx, mirror.Pushing{Home: home, Mirror: m, State: state, Origin: "my-laptop"})
+	check(err)
+	st, err := state.Status(ctx, home, time.Now())
+	check(err)
+	fmt.Println(st.Last.Actions[mirror.Uploaded], "uploaded,", st.Last.Total, "bytes since the state was made")
+	// Output: 1 uploaded, 3 bytes since the state was made
+}

@@ -296,7 +296,7 @@ func (l *lineage) pin(ctx context.Context, n codec.Name, f store.File) (p Pin, o
 	p = Pin{Rollout: b.Rollout, Offset: b.Offset}
 	for _, origin := range slices.Sorted(maps.Keys(told)) {
 		fact := told[origin]
-		if fact.Base == nil || fact.Base.Rollout != p.Rollout || fact.Base.Offset != p.Offset {
+		if fact.Base == nil || fact.Base.SHA256 == "" || fact.Base.Rollout != p.Rollout || fact.Base.Offset != p.Offset {
 			continue
 		}
 		if p.SHA256 = fact.Base.SHA256; fact.SHA256 == f.Info().Meta[store.MetaSHA256] {

@@ -4,12 +4,13 @@
 //
 // # The tree
 //
-//	rollout-mirror.json                       format version
+//	rollout-mirror.json                       format version, and whether the store minds conditions
 //	sessions/YYYY/MM/DD/rollout-….jsonl       current version; the date is the file name's own
 //	diverged/<path>/<origin>.jsonl            another home's version that neither extends nor supersedes it
 //	history/<path>/<plain hash>.jsonl         what a rewrite superseded
 //	history/<path>/<stored hash>.foreign      what somebody else's tool had put in the place of a version
-//	origins/<origin>/YYYY-MM.jsonl            facts that only that origin writes
+//	origins/<origin>/YYYY-MM.jsonl            facts that only that origin writes, see [Fact]
+//	forgotten/<id>.json                       what is not to be pushed again
 //
 // <path> is the current version's name without its suffix. Names follow the name
 // of the rollout's file, so moving it to archived_sessions/ changes a fact, not
@@ -20,7 +21,31 @@
 //
 // A version is identified by the size and SHA-256 of its plain bytes. Times and
 // sizes only tell where to look again. A [Push] destroys nothing: every Put has a
-// condition, and what a rewrite replaces is copied to history/ first.
+// condition, and what a rewrite replaces is copied to history/ first. What becomes
+// of a home's version, by the current one of its name:
+//
+//	there is none                             it becomes current
+//	it is the beginning of the home's         the home's replaces it
+//	it begins with the home's                 nothing to do: the mirror is ahead
+//	it is what this home had before (base)    it goes to history, the home's replaces it
+//	the home's is in history                  nothing to do: it was superseded
+//	else                                      the home's goes to diverged, and grows there
+//
+// # Requests
+//
+// With nothing to do a Push makes none. Else it reads the marker, lists what was
+// forgotten once something is new, writes each new version with one Put, and reads
+// and writes the facts of each month concerned once. What the state does not know of
+// is looked for by a listing of the directory, for eight objects or more, else by
+// opening the object. A replacement costs no request more: the state knows the
+// version that it is a condition of. TestPushRequests has the numbers.
+//
+// # Lineage
+//
+// A fork or revert of a paginated session begins with the first bytes of another
+// rollout, by reference. Push brings that one first, and the fact of the child says
+// which bytes it means ([Pin]): the parent may be rewritten later, or diverge, and the
+// child goes with the version that has them.
 package mirror
 
 import (
@@ -90,6 +115,12 @@ func Key(n codec.Name, p string) string {
 		return path.Join(sessionsDir, year, month, day, n.String())
 	}
 	return p
+}
+
+// inPlace reports whether p is the rollout's name in the mirror as well.
+func inPlace(n codec.Name, p string) bool {
+	year, month, day, ok := n.Date()
+	return !ok || path.Dir(p) == sessionsDir+"/"+year+"/"+month+"/"+day
 }
 
 func divergedKey(key, origin string) string {

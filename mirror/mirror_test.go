@@ -525,6 +525,21 @@ func TestPushVanished(t *testing.T) {
 	}
 }
 
+// A home that never had a session is not one that lost them.
+func TestPushOfAFreshHome(t *testing.T) {
+	t.Parallel()
+	tm := newTeam(t)
+	h := tm.newHome(t, "a")
+	for range 2 {
+		if r, err := h.tryPush(); err != nil || r.Rollouts != 0 || len(r.Vanished) > 0 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	if n := tm.calls.total(); n != 0 {
+		t.Errorf("it made %d requests", n)
+	}
+}
+
 func TestPushForeignOverwrite(t *testing.T) {
 	t.Parallel()
 	for what, content := range map[string][]byte{

@@ -82,8 +82,8 @@ func (p *pusher) place(ctx context.Context, src *source, s slot, out *Outcome) e
 		return err
 	}
 	a := attempt{pusher: p, src: src, slot: s, out: out, base: known.base()}
-	if planned := p.plannedAt(s.key) != ""; ok && (planned || !p.DryRun) {
-		a.cur, a.seen = &known.object, planned
+	if ok {
+		a.cur, a.seen = &known.object, p.plannedAt(s.key) != ""
 	} else if err = a.find(ctx); err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (a *attempt) find(ctx context.Context) error {
 		return nil
 	}
 	if !a.slot.own {
-		fact, err := a.fact(ctx)
+		fact, err := a.fact(ctx, a.src.name)
 		if err != nil {
 			return err
 		}
@@ -151,15 +151,15 @@ func (a *attempt) find(ctx context.Context) error {
 	return a.look(ctx)
 }
 
-// fact returns what this home has told of the rollout.
-func (a *attempt) fact(ctx context.Context) (Fact, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	m, err := a.ledger.read(ctx, monthOf(a.src.name))
+// fact returns what this home has told of a rollout.
+func (p *pusher) fact(ctx context.Context, n codec.Name) (Fact, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m, err := p.ledger.read(ctx, monthOf(n))
 	if err != nil {
 		return Fact{}, err
 	}
-	return m.facts[a.src.name.String()], nil
+	return m.facts[n.String()], nil
 }
 
 // look finds out what the slot holds. Bytes that are no version, which a foreign
@@ -347,6 +347,12 @@ func (p *pusher) tombstone(ctx context.Context, n codec.Name) (string, error) {
 
 // put writes src into the slot and remembers it.
 func (a *attempt) put(ctx context.Context, c store.Cond, did Action) error {
+	if a.DryRun && !a.seen { // a push would find out from the condition
+		if err := a.look(ctx); err != nil {
+			return err
+		}
+		return a.try(ctx)
+	}
 	version := ""
 	if a.DryRun {
 		a.mu.Lock()
@@ -371,6 +377,7 @@ func (a *attempt) put(ctx context.Context, c store.Cond, did Action) error {
 type source struct {
 	f       store.File
 	name    codec.Name
+	watch   *watch      // may be nil
 	limit   int64       // only so many bytes; 0: all
 	current func() bool // whether the file is still what is at its path; nil if that does not matter
 	version version     // after read
@@ -408,7 +415,7 @@ func (s *source) read(ctx context.Context, at int64) error {
 }
 
 func (s *source) body(ctx context.Context) store.Body {
-	return store.FileBody(ctx, s.f, s.version.Size, s.version.SHA256)
+	return s.watch.body(store.FileBody(ctx, s.f, s.version.Size, s.version.SHA256))
 }
 
 // splitHash is a hash that also keeps its value after the first at bytes.

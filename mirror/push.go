@@ -52,6 +52,8 @@ type Pushing struct {
 	Now func() time.Time
 	// Each, if set, is called with each outcome as it is known, one at a time.
 	Each func(Outcome)
+	// Progress, if set, is kept up to date meanwhile.
+	Progress *Progress
 }
 
 // Action is what a Push did with a rollout.
@@ -201,6 +203,7 @@ func (p *pusher) push(ctx context.Context, groups [][]candidate) error {
 			return errors.Join(err, p.save())
 		}
 	}
+	p.Progress.plan(groups...)
 	err = p.rounds(ctx, groups)
 	for _, group := range p.waiting {
 		for _, c := range group {
@@ -271,6 +274,7 @@ func (p *pusher) next(groups [][]candidate) (now, later [][]candidate) {
 		base := group[0].base
 		if parent, ok := p.waiting[base]; ok {
 			delete(p.waiting, base)
+			p.Progress.plan(parent)
 			undone[base] = true
 			now = append(now, parent)
 		}
@@ -308,11 +312,11 @@ func (p *pusher) round(ctx context.Context, groups [][]candidate) (later [][]can
 			break
 		}
 		jobs.Go(func() error {
-			wait, err := p.group(running, group)
-			if wait {
+			rest, err := p.group(running, group)
+			if len(rest) > 0 {
 				mu.Lock()
 				defer mu.Unlock()
-				later = append(later, group)
+				later = append(later, rest)
 			}
 			return err
 		})
@@ -323,13 +327,13 @@ func (p *pusher) round(ctx context.Context, groups [][]candidate) (later [][]can
 	return later, ctx.Err()
 }
 
-// group pushes files of one name, one after the other. wait is true if they begin
-// with another rollout of the pass; then nothing was done.
-func (p *pusher) group(ctx context.Context, group []candidate) (wait bool, err error) {
+// group pushes files of one name, one after the other, and returns those that were
+// not begun because the first of them begins with another rollout of the pass.
+func (p *pusher) group(ctx context.Context, group []candidate) (rest []candidate, err error) {
 	for i := range group {
 		c := &group[i]
 		if err := ctx.Err(); err != nil {
-			return false, err
+			return nil, err
 		}
 		if !p.Until.IsZero() && !p.Now().Before(p.Until) {
 			p.mu.Lock()
@@ -337,19 +341,21 @@ func (p *pusher) group(ctx context.Context, group []candidate) (wait bool, err e
 			p.mu.Unlock()
 			continue
 		}
-		out, wait := p.one(ctx, c)
+		w := watch{progress: p.Progress}
+		out, wait := p.one(ctx, c, &w)
 		switch {
 		case wait:
-			return true, nil
+			return group[i:], nil
 		case ctx.Err() != nil:
-			return false, ctx.Err()
+			return nil, ctx.Err()
 		}
+		w.done(c, out.Size)
 		p.count(out)
 		if err := p.tellSome(ctx); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
-	return false, nil
+	return nil, nil
 }
 
 // onlyOne pushes the rollout at file, what it begins with, and nothing else.
@@ -394,7 +400,7 @@ const settle = 2 * time.Second
 
 // one pushes one file. wait is true if it begins with a rollout of the pass that
 // has to be pushed before; then nothing was done.
-func (p *pusher) one(ctx context.Context, c *candidate) (out Outcome, wait bool) {
+func (p *pusher) one(ctx context.Context, c *candidate, w *watch) (out Outcome, wait bool) {
 	out = Outcome{Path: c.path, Key: c.key(), Size: max(c.size, 0)}
 	f, err := p.Home.Open(ctx, c.path)
 	if errors.Is(err, fs.ErrNotExist) { // moved or removed since it was found
@@ -405,7 +411,7 @@ func (p *pusher) one(ctx context.Context, c *candidate) (out Outcome, wait bool)
 		return out.failed(err), false
 	}
 	defer f.Close()
-	src := &source{f: f, name: c.name()}
+	src := &source{f: f, name: c.name(), watch: w}
 	base, pin, err := p.bring(ctx, c, src, &out)
 	switch {
 	case base != uuid.Nil:
@@ -440,9 +446,6 @@ func (p *pusher) bring(ctx context.Context, c *candidate, src *source, out *Outc
 	if c.live {
 		if src.limit, err = lastLineEnd(ctx, src.f); err != nil {
 			return uuid.Nil, nil, err
-		}
-		if src.limit == 0 {
-			return uuid.Nil, nil, errSourceChanged // it has just begun
 		}
 	} else {
 		src.current = func() bool { return p.at(ctx, c.path) == src.f.Info().Version }
@@ -487,6 +490,14 @@ func (p *pusher) pin(ctx context.Context, c *candidate, base codec.Base) (*Pin, 
 	if old := known.Base; old != nil && old.Rollout == base.Rollout && old.Offset == base.Offset && old.SHA256 != "" {
 		return old, nil
 	}
+	// What this home told once counts more than what its parent is by now.
+	told, err := p.fact(ctx, c.name())
+	if err != nil {
+		return nil, err
+	}
+	if old := told.Base; old != nil && old.Rollout == base.Rollout && old.Offset == base.Offset && old.SHA256 != "" {
+		return old, nil
+	}
 	pin := Pin{Rollout: base.Rollout, Offset: base.Offset}
 	file, err := p.find(ctx, base.Rollout)
 	var f store.File
@@ -513,9 +524,16 @@ func (p *pusher) note(ctx context.Context, c *candidate, src *source, out Outcom
 		state.Key = out.Key
 	}
 	// What changed a moment ago may change again and look the same.
-	if now.Sub(i.ModTime) >= settle && now.Sub(i.ChangeTime) >= settle &&
+	changed := i.ChangeTime
+	if changed.IsZero() {
+		changed = i.ModTime
+	}
+	if now.Sub(changed).Abs() >= settle &&
 		(src.limit == 0 || src.limit == i.Size) && p.at(ctx, c.path) == i.Version {
 		state.Version = i.Version
+	}
+	if i.ModTime.After(now) {
+		state.Waiting = i.Version // it has been idle long enough, should it have to be looked at again
 	}
 	fact := Fact{
 		Rollout: n.String(), Path: c.path, Archived: strings.HasPrefix(c.path, archivedDir+"/"),

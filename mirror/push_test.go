@@ -215,8 +215,10 @@ func TestPushRequests(t *testing.T) {
 		c.does()
 		tm.calls.reset()
 		h.push()
-		if got := tm.calls.reset(); got != c.want {
-			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		got := tm.calls.reset()
+		t.Logf("%-30s %s", c.name, got)
+		if got != c.want {
+			t.Errorf("%s: want %s", c.name, c.want)
 		}
 	}
 }

@@ -429,8 +429,9 @@ func (r *restorer) bring(ctx context.Context, out *Restored, f store.File) error
 		}
 	}
 	r.brought[out.Name.Rollout] = out.Key
-	if fact.Name != "" {
-		r.names[out.Name.Session.String()] = codec.ThreadName{ID: out.Name.Session.String(), Name: fact.Name, UpdatedAt: fact.NameTime}
+	// A session that was reverted has several rollouts, not all told at the same time.
+	if id := out.Name.Session.String(); fact.Name != "" && !fact.NameTime.Before(r.names[id].UpdatedAt) {
+		r.names[id] = codec.ThreadName{ID: id, Name: fact.Name, UpdatedAt: fact.NameTime}
 	}
 	if out.Action == Longer {
 		return nil

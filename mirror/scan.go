@@ -9,6 +9,7 @@ import (
 	"hash/maphash"
 	"io"
 	"io/fs"
+	"iter"
 	"path"
 	"slices"
 	"time"
@@ -65,63 +66,158 @@ func (p *pusher) open(ctx context.Context, file string) (c candidate, base strin
 
 // scan walks the home and returns the files that are not as they were, the
 // oldest first, those of one name together and first the one of which the current
-// version is. lost are the objects that are not in the mirror any more. It counts
-// the others, and reports those that have vanished.
+// version is. It counts the others, and reports those that have vanished.
 func (p *pusher) scan(ctx context.Context) ([][]candidate, error) {
 	var (
 		todo []candidate
 		seed = maphash.MakeSeed()
-		// Names of unchanged files that are not where their name says; of the others
-		// a look tells.
+		// Names of unchanged files that have the current version and are not where
+		// their name says; of the others a look tells.
 		elsewhere = map[uint64]bool{}
-		there     = 0 // files that the state knows
+		beside    []candidate // unchanged files that another one stood in front of
+		// Files that the state knows, and those that are as they were.
+		there, unchanged int
 	)
-	for r, err := range rollouts(ctx, p.Home, sessionsDir, archivedDir) {
-		if err != nil {
-			return nil, err
-		}
+	look := func(r found, value []byte) {
 		p.report.Rollouts++
-		known, ok, err := get[fileState](p.State, files, r.Path)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
+		if value != nil {
 			there++
 		}
-		key := Key(r.Name, r.Path)
-		if ok && known.Version == r.Info.Version && known.Name == p.names[r.Name.Session.String()].Name &&
-			!p.lost[cmp.Or(known.Key, key)] {
-			p.report.Actions[Unchanged]++
-			if key != r.Path {
+		var known fileState
+		ok := value != nil && json.Unmarshal(value, &known) == nil
+		clean := ok && known.Version == r.Info.Version
+		if clean && len(p.names) > 0 || known.Name != "" {
+			clean = clean && known.Name == p.names[r.Name.Session.String()].Name
+		}
+		if clean && len(p.lost) > 0 {
+			clean = !p.lost[cmp.Or(known.Key, Key(r.Name, r.Path))]
+		}
+		if clean && !known.Beside {
+			unchanged++
+			if !inPlace(r.Name, r.Path) {
 				elsewhere[maphash.String(seed, path.Base(r.Path))] = true
 			}
-			continue
+			return
 		}
 		c := newCandidate(r.Path, r.Info)
 		c.known, c.second = ok, ok && known.Beside
-		todo = append(todo, c)
+		if clean {
+			beside = append(beside, c)
+		} else {
+			todo = append(todo, c)
+		}
+	}
+	err := p.State.snapshot(files, func(get func(string) []byte) error {
+		for r, err := range ahead(rollouts(ctx, p.Home, sessionsDir, archivedDir)) {
+			if err != nil {
+				return err
+			}
+			look(r, get(r.Path))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	if err := p.vanished(ctx, there, todo); err != nil {
 		return nil, err
 	}
+	// Of what was seen before it is settled which is the first, as long as it is there.
+	first := func(c candidate) (bool, error) {
+		if elsewhere[maphash.String(seed, path.Base(c.path))] {
+			return false, nil
+		}
+		key := c.key()
+		if key == c.path {
+			return true, nil
+		}
+		known, ok, err := get[fileState](p.State, files, key)
+		return !ok || known.Beside || p.at(ctx, key) == "", err
+	}
+	firsts := map[string]bool{} // names of files that have the current version and have changed
+	for _, c := range todo {
+		if c.known && !c.second {
+			firsts[path.Base(c.path)] = true
+		}
+	}
+	for _, c := range beside {
+		ok, err := first(c)
+		if err != nil {
+			return nil, err
+		}
+		if ok && !firsts[path.Base(c.path)] {
+			todo = append(todo, c)
+		} else {
+			unchanged++
+		}
+	}
+	if unchanged > 0 {
+		p.report.Actions[Unchanged] = unchanged
+	}
 	groups := group(todo)
 	for _, g := range groups {
-		// Of what was seen before it is settled which is the first.
-		if first := &g[0]; !first.known {
-			first.second = elsewhere[maphash.String(seed, path.Base(first.path))]
-			if key := first.key(); !first.second && key != first.path {
-				known, ok, err := get[fileState](p.State, files, key)
-				if err != nil {
-					return nil, err
-				}
-				first.second = ok && !known.Beside && p.at(ctx, key) != ""
+		if !g[0].known || g[0].second {
+			ok, err := first(g[0])
+			if err != nil {
+				return nil, err
 			}
+			g[0].second = !ok
 		}
 		for i := range g[1:] {
 			g[i+1].second = true
 		}
 	}
 	return groups, nil
+}
+
+// ahead runs seq in another goroutine, some entries ahead of who ranges over it.
+func ahead(seq iter.Seq2[found, error]) iter.Seq2[found, error] {
+	const batch = 256
+	type entries struct {
+		found []found
+		err   error
+	}
+	return func(yield func(found, error) bool) {
+		ready, left := make(chan entries, 4), make(chan struct{})
+		go func() {
+			defer close(ready)
+			var e entries
+			send := func() bool {
+				select {
+				case ready <- e:
+					e = entries{}
+					return true
+				case <-left:
+					return false
+				}
+			}
+			for f, err := range seq {
+				if e.err = err; err == nil {
+					e.found = append(e.found, f)
+				}
+				if (err != nil || len(e.found) == batch) && !send() {
+					return
+				}
+			}
+			send()
+		}()
+		// The goroutine ends before the range does: what it reads may be closed then.
+		defer func() {
+			close(left)
+			for range ready {
+			}
+		}()
+		for e := range ready {
+			for _, f := range e.found {
+				if !yield(f, nil) {
+					return
+				}
+			}
+			if e.err != nil && !yield(found{}, e.err) {
+				return
+			}
+		}
+	}
 }
 
 // group returns files in groups of one name, the group with the oldest file first.
@@ -168,9 +264,6 @@ func (p *pusher) vanished(ctx context.Context, there int, todo []candidate) erro
 	if known == there {
 		return nil
 	}
-	if p.report.Rollouts == 0 {
-		return ErrVanished
-	}
 	moved := map[string]bool{}
 	for _, c := range todo {
 		if !c.known {
@@ -203,14 +296,19 @@ func (p *pusher) vanished(ctx context.Context, there int, todo []candidate) erro
 	if err != nil {
 		return err
 	}
+	var vanished []string
 	for _, file := range gone {
 		c := candidate{path: file}
 		name := path.Base(file)
 		if moved[name] || p.at(ctx, path.Join(archivedDir, name)) != "" || p.at(ctx, c.key()) != "" {
 			continue
 		}
-		p.report.Vanished = append(p.report.Vanished, file)
+		vanished = append(vanished, file)
 	}
+	if p.report.Rollouts == 0 && len(vanished) == known {
+		return ErrVanished
+	}
+	p.report.Vanished = vanished
 	if len(gone) > 0 && !p.DryRun {
 		forget := change{}
 		forget.remove(files, gone...)
@@ -245,6 +343,11 @@ func (p *pusher) ready(ctx context.Context, group []candidate) ([]candidate, err
 			grown = c.size >= o.Size+o.Size/bigGrowth
 		}
 		if (!idle && !p.Live) || !grown {
+			for j := range group[i+1:] {
+				if _, err := p.idle(ctx, &group[i+1+j], now); err != nil { // which waits from now on as well
+					return nil, err
+				}
+			}
 			p.waiting[c.rollout()] = group[i:]
 			return group[:i], nil
 		}
@@ -270,7 +373,7 @@ func (p *pusher) idle(ctx context.Context, c *candidate, now time.Time) (bool, e
 	if known.Waiting == version {
 		return true, nil
 	}
-	known.Waiting = version
+	known.Waiting, known.Version = version, ""
 	return false, set(p.due, files, c.path, known)
 }
 
@@ -317,7 +420,7 @@ func (p *pusher) reconcile(ctx context.Context) error {
 // reconciled notes that the state and the mirror agree, if everything that was
 // lost was dealt with: else the next pass starts again.
 func (p *pusher) reconciledLocked() error {
-	if p.lost == nil || p.DryRun || p.report.Left > 0 || len(p.report.Failures) > 0 || p.report.Actions[Waiting] > 0 {
+	if p.lost == nil || p.DryRun || p.report.Left > 0 || len(p.report.Failures) > 0 {
 		return nil
 	}
 	for key := range p.lost {
@@ -326,9 +429,13 @@ func (p *pusher) reconciledLocked() error {
 	return set(p.due, passes, reconciled, p.Now())
 }
 
-// lastLineEnd returns the offset behind the last '\n' of f.
+// lastLineEnd returns the offset behind the last '\n' of f, errSourceChanged if
+// there is none yet. 0 is all of it.
 func lastLineEnd(ctx context.Context, f store.File) (int64, error) {
 	const piece = 64 << 10
+	if f.Info().Size < 0 {
+		return 0, nil // compressed, which nobody writes to
+	}
 	buf := make([]byte, piece)
 	for end := f.Info().Size; end > 0; {
 		start := max(0, end-piece)
@@ -341,7 +448,7 @@ func lastLineEnd(ctx context.Context, f store.File) (int64, error) {
 		}
 		end = start
 	}
-	return 0, nil
+	return 0, errSourceChanged
 }
 
 func readAt(ctx context.Context, f store.File, p []byte, off int64) (int, error) {

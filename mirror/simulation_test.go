@@ -21,25 +21,6 @@ var (
 	simSeed  = flag.Int("seed", -1, "only this world of TestSimulation, and its story with -v")
 )
 
-// What the simulation found and does not look at until it is mended.
-const (
-	// A file with a time in the future never counts as clean.
-	futureNeverRests = true
-	// A file that was beside another of its name stays the second one when the first
-	// is gone: its facts are not told, its rewrites diverge.
-	secondForever = true
-	// When several rollouts of a session had names, any of these comes back.
-	anyName = true
-	// Of two files of one name the first has two outcomes, if the second begins with
-	// another rollout of the pass.
-	outcomesTwice = true
-	// What a rollout began with is forgotten if its parent is gone from the home, the
-	// state is lost and it is pushed again.
-	pinsAreForgotten = true
-	// A restore does not look at what a rollout begins with.
-	restoreKnowsNoLineage = true
-)
-
 // Three homes push to one mirror, in any order and at the same time, and whatever
 // Codex, users, clocks and crashes do to them:
 //

@@ -31,6 +31,9 @@ type State struct{ kv }
 type kv interface {
 	// get returns nil for what is not there.
 	get(b bucket, key string) ([]byte, error)
+	// snapshot calls read with a get of the values as they are now, which is cheaper
+	// for many. They are valid until read returns, and nothing may be written meanwhile.
+	snapshot(b bucket, read func(get func(key string) []byte) error) error
 	// write puts all values, and deletes those that are nil, or does nothing.
 	write(c change) error
 	// each visits all values in the order of their keys, until visit returns an
@@ -175,10 +178,19 @@ func openDB(file string) (*database, error) {
 
 func (d *database) get(b bucket, key string) (v []byte, err error) {
 	err = d.db.View(func(tx *bolt.Tx) error {
-		v = append(v, tx.Bucket([]byte(b)).Get([]byte(key))...) // a copy: bolt's own lives as long as tx
+		if bkt := tx.Bucket([]byte(b)); bkt != nil {
+			v = append(v, bkt.Get([]byte(key))...) // a copy: bolt's own lives as long as tx
+		}
 		return nil
 	})
 	return v, err
+}
+
+func (d *database) snapshot(b bucket, read func(get func(key string) []byte) error) error {
+	return d.db.View(func(tx *bolt.Tx) error {
+		bkt := tx.Bucket([]byte(b))
+		return read(func(key string) []byte { return bkt.Get([]byte(key)) })
+	})
 }
 
 func (d *database) write(c change) error {
@@ -206,7 +218,11 @@ func (d *database) write(c change) error {
 
 func (d *database) each(b bucket, visit func(key string, value []byte) error) error {
 	return d.db.View(func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte(b)).ForEach(func(k, v []byte) error { return visit(string(k), v) })
+		bkt := tx.Bucket([]byte(b))
+		if bkt == nil { // one that was only begun, and is only read
+			return nil
+		}
+		return bkt.ForEach(func(k, v []byte) error { return visit(string(k), v) })
 	})
 }
 
@@ -222,6 +238,14 @@ func (m *memory) get(b bucket, key string) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.values[b][key], nil
+}
+
+func (m *memory) snapshot(b bucket, read func(get func(key string) []byte) error) error {
+	return read(func(key string) []byte {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.values[b][key]
+	})
 }
 
 func (m *memory) write(c change) error {

@@ -29,6 +29,7 @@ type Run struct {
 	Rollouts int            `json:"rollouts"`       // found in the home
 	Actions  map[Action]int `json:"actions"`        // how many of them ended how
 	Bytes    int64          `json:"bytes"`          // plain bytes of the versions that were written
+	Total    int64          `json:"bytes_total"`    // Bytes of all runs since the state was made
 	Foreign  int            `json:"foreign"`        // see Report.Foreign
 	Vanished int            `json:"vanished"`       // see Report.Vanished
 	Left     int            `json:"left,omitempty"` // not begun because time was up
@@ -58,7 +59,11 @@ func newRun(begun, ended time.Time, r Report, err error) Run {
 // that was killed did is told by the next.
 func (s *State) recordRun(r Run) error {
 	c := change{}
-	err := set(c, passes, lastRun, r)
+	before, _, err := get[Run](s, passes, lastRun)
+	r.Total = before.Total + r.Bytes
+	if err == nil {
+		err = set(c, passes, lastRun, r)
+	}
 	if err == nil && r.Clean {
 		err = set(c, passes, cleanRun, r)
 	}
@@ -100,11 +105,30 @@ type Status struct {
 // second. A state that is not there is that of a home that was never pushed, one that
 // cannot be read is store.ErrCorrupt. Memory is some 300 bytes a rollout.
 func ReadStatus(ctx context.Context, home store.Source, file string, now time.Time) (Status, error) {
-	var st Status
-	known, err := st.readState(file)
+	s, err := readState(file)
 	if err != nil {
-		return st, err
+		return Status{}, err
 	}
+	known, err := s.known()
+	if err := errors.Join(err, s.Close()); err != nil {
+		return Status{}, err
+	}
+	return known.compare(ctx, home, now)
+}
+
+// Status is what ReadStatus tells, of a state that is open. It is not for the time of
+// a Push.
+func (s *State) Status(ctx context.Context, home store.Source, now time.Time) (Status, error) {
+	known, err := s.known()
+	if err != nil {
+		return Status{}, err
+	}
+	return known.compare(ctx, home, now)
+}
+
+// compare compares a home with what is known, and uses that up.
+func (k known) compare(ctx context.Context, home store.Source, now time.Time) (Status, error) {
+	st := Status{Last: k.last, Clean: k.clean}
 	names, err := listing.ThreadNames(ctx, home)
 	if err != nil {
 		return st, err
@@ -114,8 +138,8 @@ func ReadStatus(ctx context.Context, home store.Source, file string, now time.Ti
 			return st, err
 		}
 		st.Rollouts++
-		was, ok := known[r.Path]
-		delete(known, r.Path)
+		was, ok := k.files[r.Path]
+		delete(k.files, r.Path)
 		if strings.HasPrefix(was.Key, divergedDir+"/") {
 			st.Diverged++
 		}
@@ -135,7 +159,7 @@ func ReadStatus(ctx context.Context, home store.Source, file string, now time.Ti
 			st.Oldest = at
 		}
 	}
-	st.Vanished = len(known)
+	st.Vanished = len(k.files)
 	return st, nil
 }
 
@@ -145,13 +169,50 @@ type knownFile struct {
 	mirrored bool // the mirror has a version of it
 }
 
-// readState reads the runs and returns the files by path.
-func (st *Status) readState(file string) (map[string]knownFile, error) {
-	known := map[string]knownFile{}
+// known is what a state knows.
+type known struct {
+	files       map[string]knownFile // that were dealt with, by path
+	last, clean *Run
+}
+
+func (s *State) known() (known, error) {
+	k := known{files: map[string]knownFile{}}
+	err := s.each(files, func(file string, v []byte) error {
+		var f knownFile
+		if json.Unmarshal(v, &f.fileState) != nil {
+			return nil
+		}
+		n, _ := codec.ParseName(path.Base(file)) // it was parsed when it was found
+		o, err := s.get(objects, cmp.Or(f.Key, Key(n, file)))
+		f.mirrored = o != nil
+		k.files[file] = f
+		return err
+	})
+	if err != nil {
+		return k, err
+	}
+	if k.last, err = s.run(lastRun); err != nil {
+		return k, err
+	}
+	k.clean, err = s.run(cleanRun)
+	return k, err
+}
+
+// run returns the Run among the passes, nil if there is none.
+func (s *State) run(name string) (*Run, error) {
+	r, ok, err := get[Run](s, passes, name)
+	if !ok {
+		return nil, err
+	}
+	return &r, err
+}
+
+// readState opens the state in file to read it, or an empty one if there is none.
+func readState(file string) (*State, error) {
 	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true, Timeout: 100 * time.Millisecond})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return known, nil
+		return NewState(), nil
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, ErrLocked
 	case errors.Is(err, berrors.ErrInvalid) || errors.Is(err, berrors.ErrChecksum) || errors.Is(err, berrors.ErrVersionMismatch):
@@ -159,42 +220,19 @@ func (st *Status) readState(file string) (map[string]knownFile, error) {
 	case err != nil:
 		return nil, fmt.Errorf("state %s: %w", file, err)
 	}
-	err = db.View(func(tx *bolt.Tx) error {
-		if b := tx.Bucket([]byte(passes)); b != nil {
-			st.Last, st.Clean = decodeRun(b.Get([]byte(lastRun))), decodeRun(b.Get([]byte(cleanRun)))
-		}
-		files, objects := tx.Bucket([]byte(files)), tx.Bucket([]byte(objects))
-		if files == nil || objects == nil {
-			return nil // nothing was pushed
-		}
-		return files.ForEach(func(k, v []byte) error {
-			var f knownFile
-			if json.Unmarshal(v, &f.fileState) != nil {
-				return nil
-			}
-			n, _ := codec.ParseName(path.Base(string(k))) // it was parsed when it was found
-			f.mirrored = objects.Get([]byte(cmp.Or(f.Key, Key(n, string(k))))) != nil
-			known[string(k)] = f
-			return nil
-		})
-	})
-	return known, errors.Join(err, db.Close())
-}
-
-func decodeRun(p []byte) *Run {
-	var r Run
-	if p == nil || json.Unmarshal(p, &r) != nil {
-		return nil
-	}
-	return &r
+	return &State{&database{db}}, nil
 }
 
 // CheckState returns why the state in file cannot be read: nil if it can, and if there
 // is none or a push is at work on it.
 func CheckState(file string) error {
-	var st Status
-	if _, err := st.readState(file); !errors.Is(err, ErrLocked) {
+	s, err := readState(file)
+	switch {
+	case errors.Is(err, ErrLocked):
+		return nil
+	case err != nil:
 		return err
 	}
-	return nil
+	_, err = s.known()
+	return errors.Join(err, s.Close())
 }

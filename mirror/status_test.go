@@ -98,6 +98,7 @@ func TestRuns(t *testing.T) {
 			t.Errorf("%+v is clean", r)
 		}
 	}
+	total := int64(0)
 	for _, step := range []struct {
 		run         mirror.Run
 		last, clean *mirror.Run
@@ -106,6 +107,8 @@ func TestRuns(t *testing.T) {
 		{bad, &bad, &good},
 	} {
 		mirror.RecordRun(t, file, step.run)
+		total += step.run.Bytes
+		step.last.Total = total
 		got, err := mirror.ReadStatus(ctx, home, file, at)
 		if err != nil {
 			t.Fatal(err)

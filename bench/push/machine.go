@@ -37,7 +37,10 @@ func newMachine(ctx context.Context, dir string, s settings) (_ *machine, err er
 		return nil, err
 	}
 	var gateway string
-	if m.ours, gateway, m.rclone, err = build(ctx, dir, s); err != nil {
+	if err = os.Mkdir(m.path("bin"), 0o700); err != nil {
+		return nil, err
+	}
+	if m.ours, gateway, m.rclone, err = build(ctx, m.path("bin"), s); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -187,7 +190,8 @@ func (t *throttle) pass(n int) {
 	time.Sleep(time.Until(until))
 }
 
-// A user is a home directory, with what a program remembers there.
+// env is the environment of a user, who has a home directory of his own for what
+// programs remember.
 func (m *machine) env(user string) []string {
 	return []string{
 		"HOME=" + m.path(user), "TMPDIR=" + m.temp, "PATH=" + os.Getenv("PATH"),

@@ -14,7 +14,7 @@ import (
 
 const mb = 1e6
 
-// perObject is what an object may cost beyond its bytes.
+// perObject is what an object may cost of CPU time beyond its bytes.
 const perObject = time.Millisecond
 
 // settle waits until no file is so new that it might change again unnoticed.
@@ -52,7 +52,7 @@ func (m *machine) row5(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		least = append(least, seconds(t.CPU+time.Duration(n)*perObject))
+		least = append(least, seconds(t.CPU))
 
 		before, err := m.requests()
 		if err != nil {
@@ -85,7 +85,12 @@ func (m *machine) row5(ctx context.Context) error {
 		}
 	}
 	title("Row 5: push of %d sessions, %.0f MB, into S3 on loopback; %d rounds", n, float64(total)/mb, m.rounds)
-	line("CPU s, against zstd + SHA-256 + 1 ms an object", cpu, least, cpu.over(least), "≤ 1.25")
+	bytesOnly := make(sample, len(cpu))
+	for i := range cpu {
+		bytesOnly[i] = cpu[i] - seconds(time.Duration(n)*perObject)
+	}
+	line("CPU s, against zstd + SHA-256", cpu, least, cpu.over(least), "")
+	line("CPU s less 1 ms an object, the same", bytesOnly, least, bytesOnly.over(least), "≤ 1.25")
 	line("wall s at 100 MB/s, against rclone raw", slow, peer, peer.over(slow), "≥ 2")
 	line("wall s on loopback", wall, "-", "-", "")
 	line("requests a session", fmt.Sprintf("%.2f", float64(requests)/float64(n)), "-", "-", "")

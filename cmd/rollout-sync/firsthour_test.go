@@ -50,6 +50,7 @@ func TestFirstHour(t *testing.T) {
 	cmd.Dir = home
 	cmd.Env = []string{
 		"HOME=" + home, "TZ=UTC", "TMPDIR=" + os.TempDir(),
+		"ROLLOUT_SYNC_JOBS=1", // so that sessions are told in order
 		"PATH=" + strings.Join([]string{filepath.Join(home, "go/bin"), filepath.Join(home, "bin"), os.Getenv("PATH")}, string(filepath.ListSeparator)),
 	}
 	var errs strings.Builder

@@ -17,17 +17,24 @@ func main() {
 	// error as well.
 	log.SetOutput(io.Discard)
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
+		limitMemory = func(limit int64) { debug.SetMemoryLimit(limit) }
 	}
+	limitMemory(memoryLimit)
 	os.Exit(withSignals(func(ctx context.Context) int {
 		return run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})
 	}))
 }
 
-// memoryLimit is from where on memory is freed at the cost of time. Only lines of some
-// 100 MB, and histories as large, need so much: what a line leaves behind, half again
-// as much, is freed before it is decoded.
-const memoryLimit = 192 << 20
+// From where on memory is freed at the cost of time. Only lines of some 100 MB, and
+// histories as large, need so much: what a line leaves behind, half again as much, is
+// freed before it is decoded. A push decodes no line but the first.
+const (
+	memoryLimit     = 192 << 20
+	pushMemoryLimit = 80 << 20
+)
+
+// limitMemory sets the limit of the process, if it is ours and the user has set none.
+var limitMemory = func(int64) {}
 
 type stdio struct {
 	in       io.Reader

@@ -7,14 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/spf13/pflag"
 	gcblob "gocloud.dev/blob"
 
 	"github.com/rollout-sync/rollout"
@@ -195,13 +198,39 @@ func (a *app) stateFile() (string, error) {
 	return filepath.Join(xdg("XDG_STATE_HOME", ".local/state"), fmt.Sprintf("%x.db", both[:8])), nil
 }
 
-// openState opens what this home remembers of its pushes to the mirror.
-func (a *app) openState() (*mirror.State, error) {
+// openState opens what this home remembers of its pushes to the mirror. It waits for
+// another run that has it, as long as --wait says.
+func (a *app) openState(ctx context.Context) (*mirror.State, error) {
+	if a.wait < 0 {
+		return nil, usagef("--wait %v: must not be negative", a.wait)
+	}
 	file, err := a.stateFile()
 	if err != nil {
 		return nil, err
 	}
-	return mirror.OpenState(file)
+	state, err := mirror.OpenState(file)
+	switch {
+	case !errors.Is(err, mirror.ErrLocked):
+		return state, err
+	case a.wait == 0:
+		return nil, fmt.Errorf("%w (--wait 10m would wait for it)", err)
+	}
+	a.say(slog.LevelInfo, "waiting", fmt.Sprintf("another run is at work; waiting for it, %v at most", a.wait), slog.Float64("seconds", a.wait.Seconds()))
+	const again = 250 * time.Millisecond
+	for end := time.Now().Add(a.wait); errors.Is(err, mirror.ErrLocked) && time.Now().Before(end); {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(again):
+		}
+		state, err = mirror.OpenState(file)
+	}
+	return state, err
+}
+
+// waitFlag adds the flag of a command that needs the state for itself.
+func (a *app) waitFlag(f *pflag.FlagSet) {
+	f.DurationVar(&a.wait, "wait", 0, "wait up to this `time`, such as 10m, for another run on this home and mirror (0: end at once, with 11)")
 }
 
 // originsFile says which origin a home is.

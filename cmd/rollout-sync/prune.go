@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path"
 	"time"
@@ -46,7 +47,8 @@ that Codex has open, or that a session that stays refers to (a fork or revert).
 Without --apply it only says what it would do, and downloads nothing.`,
 		Example: `  rollout-sync prune --older-than 90d
   rollout-sync prune --older-than 90d --apply
-  rollout-sync prune --source subagent --apply`,
+  rollout-sync prune --source subagent --apply
+  rollout-sync prune --apply --quiet --wait 1h    # from cron`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cmd.Flags().Visit(func(f *pflag.Flag) { o.filtered = o.filtered || f.Annotations[isFilter] != nil })
@@ -58,6 +60,8 @@ Without --apply it only says what it would do, and downloads nothing.`,
 	applyFlags(f, &o.apply, &o.dryRun)
 	f.BoolVar(&o.sameDevice, "same-device-ok", false, "also with a mirror on the disk that the home is on")
 	o.filter.flags(f, &o.q)
+	a.waitFlag(f)
+	a.reportFlags(cmd)
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -123,7 +127,7 @@ func (a *app) prune(cmd *cobra.Command, o pruning) (err error) {
 		return err
 	}
 	if apply {
-		if p.State, err = a.openState(); err != nil {
+		if p.State, err = a.openState(ctx); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, p.State.Close()) }()
@@ -138,9 +142,7 @@ func (a *app) prune(cmd *cobra.Command, o pruning) (err error) {
 		}
 		return err
 	}
-	if !a.json {
-		a.sayPruned(r, apply)
-	}
+	a.sayPruned(r, apply)
 	damaged := 0
 	for _, f := range r.Failures {
 		if exitCode(ctx, f.Err) == exitIntegrity {
@@ -162,14 +164,22 @@ func (a *app) sayPruned(r mirror.PruneReport, apply bool) {
 	if !apply {
 		would = "would be "
 	}
-	fmt.Fprintf(a.out, "%s %sfreed, %s %smoved to the trash, %d of %d sessions stay\n",
+	line := fmt.Sprintf("%s %sfreed, %s %smoved to the trash, %d of %d sessions stay",
 		size(r.Freed), would, size(r.Trashed), would, stay, r.Rollouts)
 	switch {
 	case !apply:
-		fmt.Fprintln(a.out, "Nothing was changed. With --apply the mirror's objects are downloaded and compared first.")
+		line += "\nNothing was changed. With --apply the mirror's objects are downloaded and compared first."
 	case r.Actions[mirror.Trashed] > 0:
-		fmt.Fprintf(a.out, "They are in %s; the next prune frees the space.\n", clean(path.Join(a.home, mirror.TrashDir)))
+		line += fmt.Sprintf("\nThey are in %s; the next prune frees the space.", clean(path.Join(a.home, mirror.TrashDir)))
 	}
+	attrs := []slog.Attr{
+		slog.Int("sessions", r.Rollouts), slog.Int("stay", stay), slog.Int64("freed_bytes", r.Freed), slog.Int64("trashed_bytes", r.Trashed),
+		slog.Int("failed", len(r.Failures)),
+	}
+	if !apply {
+		attrs = append(attrs, slog.Bool("dry_run", true))
+	}
+	a.say(slog.LevelInfo, "summary", line, attrs...)
 }
 
 func (a *app) eachPruned(p mirror.Pruned, apply bool) {
@@ -177,19 +187,22 @@ func (a *app) eachPruned(p mirror.Pruned, apply bool) {
 	if p.Err != nil {
 		why = reason(p)
 	}
-	switch {
-	case a.json:
+	if a.json {
 		a.print(pruned{Action: p.Action, Path: p.Path, Key: p.Key, Stored: p.Stored, Reason: why})
-	case p.Action == mirror.Failed:
-		fmt.Fprintf(a.err, "failed: %s\n", about(p.Path, p.Err))
-	case p.Action == mirror.Kept:
-		fmt.Fprintf(a.out, "kept      %8s  %s: %s\n", size(p.Stored), clean(p.Path), why)
+	}
+	attrs := []slog.Attr{slog.String("action", string(p.Action)), slog.String("path", p.Path), slog.String("key", p.Key), slog.Int64("stored_bytes", p.Stored)}
+	would := ""
+	if !apply {
+		would = "would be "
+		attrs = append(attrs, slog.Bool("dry_run", true))
+	}
+	switch p.Action {
+	case mirror.Failed:
+		a.say(slog.LevelError, "session failed", "failed: "+about(p.Path, p.Err), append(attrs, slog.String("error", why))...)
+	case mirror.Kept:
+		a.say(slog.LevelInfo, "session kept", fmt.Sprintf("kept      %8s  %s: %s", size(p.Stored), clean(p.Path), why), append(attrs, slog.String("reason", why))...)
 	default:
-		would := ""
-		if !apply {
-			would = "would be "
-		}
-		fmt.Fprintf(a.out, "%s%-8s  %8s  %s\n", would, p.Action, size(p.Stored), clean(p.Path))
+		a.say(slog.LevelInfo, "session pruned", fmt.Sprintf("%s%-8s  %8s  %s", would, p.Action, size(p.Stored), clean(p.Path)), attrs...)
 	}
 }
 

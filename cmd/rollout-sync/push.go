@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"strings"
 	"time"
@@ -25,6 +26,7 @@ type pushFlags struct {
 	maxDuration time.Duration
 	dryRun      bool
 	reconcile   bool
+	metricsFile string
 }
 
 func (a *app) pushCommand() *cobra.Command {
@@ -50,7 +52,9 @@ been added, or after six hours: each push sends all of it.`,
   rollout-sync push --mirror 's3://team-sessions?region=eu-central-1&prefix=codex/'
   rollout-sync push --dry-run --json
   rollout-sync push --bwlimit 2MiB --max-duration 50m
-  */15 * * * *  rollout-sync push    # in a crontab`,
+  rollout-sync push --wait 10m --log-format json
+  rollout-sync push --quiet --metrics-file /var/lib/node_exporter/rollout-sync.prom
+  */15 * * * *  rollout-sync push --quiet    # in a crontab`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.push(cmd, p) },
 	}
@@ -63,6 +67,10 @@ been added, or after six hours: each push sends all of it.`,
 	f.BoolVarP(&p.dryRun, "dry-run", "n", false, "only tell what would be done")
 	f.BoolVar(&p.reconcile, "reconcile", false, "compare with a listing of the mirror what was pushed before; happens by itself once a week")
 	f.BoolVar(&a.singleWriter, "single-writer", false, "no other push to this mirror ever runs at the same time, so its store need not know conditional writes")
+	f.StringVar(&p.metricsFile, "metrics-file", "", "at the end replace this `file` by metrics for Prometheus, also if the push failed")
+	_ = cmd.MarkFlagFilename("metrics-file", "prom")
+	a.waitFlag(f)
+	a.reportFlags(cmd)
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -96,9 +104,18 @@ func (p *pushFlags) check() (bwlimit int64, err error) {
 	return int64(n), nil
 }
 
-func (a *app) push(cmd *cobra.Command, p pushFlags) (err error) {
-	ctx := cmd.Context()
-	began := time.Now()
+func (a *app) push(cmd *cobra.Command, p pushFlags) error {
+	limitMemory(pushMemoryLimit)
+	r := pushRun{began: time.Now()}
+	err := a.pushOnce(cmd.Context(), p, &r)
+	if p.metricsFile != "" && !p.dryRun {
+		err = errors.Join(err, a.writeMetrics(cmd.Context(), p.metricsFile, r, err))
+	}
+	return err
+}
+
+// pushOnce pushes, and keeps in r what it knows at its end.
+func (a *app) pushOnce(ctx context.Context, p pushFlags, r *pushRun) (err error) {
 	if a.uploadRate, err = p.check(); err != nil {
 		return err
 	}
@@ -111,11 +128,16 @@ func (a *app) push(cmd *cobra.Command, p pushFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	state, err := a.openState()
+	state, err := a.openState(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, state.Close()) }()
+	defer func() {
+		if p.metricsFile != "" && !p.dryRun {
+			r.status = statusOf(ctx, state, home)
+		}
+		err = errors.Join(err, state.Close())
+	}()
 	m, err := a.openMirror(ctx, !p.dryRun)
 	if p.dryRun && errors.Is(err, mirror.ErrNoMirror) {
 		m, err = blob.New(memblob.OpenBucket(nil), nil), nil // one without anything in it
@@ -129,8 +151,9 @@ func (a *app) push(cmd *cobra.Command, p pushFlags) (err error) {
 	o := mirror.Pushing{
 		Home: home.Store(), Mirror: m, State: state, Origin: cmp.Or(origin, "new"),
 		Idle: p.idle, Live: p.live, Jobs: p.jobs, DryRun: p.dryRun, Reconcile: p.reconcile, SingleWriter: a.singleWriter,
+		Progress: new(mirror.Progress),
 	}
-	ctx, giveUp := context.WithCancelCause(ctx)
+	pushing, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	var refused refusal
 	o.Each = func(o mirror.Outcome) {
@@ -140,26 +163,28 @@ func (a *app) push(cmd *cobra.Command, p pushFlags) (err error) {
 		}
 	}
 	if p.maxDuration > 0 {
-		o.Until = began.Add(p.maxDuration)
+		o.Until = r.began.Add(p.maxDuration)
 	}
-	report, err := mirror.Push(ctx, o)
+	stop := a.watch(o.Progress, "sessions")
+	defer stop()
+	r.report, err = mirror.Push(pushing, o)
+	stop()
+	report := r.report
 	if err != nil && refused.times >= maxRefused {
-		err = context.Cause(ctx)
+		err = context.Cause(pushing)
 	}
 	if errors.Is(err, mirror.ErrConditions) {
 		err = fmt.Errorf("%w (give --single-writer if never more than one runs at a time)", err)
 	}
 	for _, path := range report.Vanished {
-		fmt.Fprintf(a.err, "vanished: %s (the mirror keeps it)\n", clean(path))
+		a.say(slog.LevelWarn, "session vanished", fmt.Sprintf("vanished: %s (the mirror keeps it)", clean(path)), slog.String("path", path))
 	}
 	if err != nil {
 		return err
 	}
-	if !a.json {
-		fmt.Fprintln(a.out, summary(report, p.dryRun))
-	}
+	a.say(slog.LevelInfo, "summary", summary(report, p.dryRun), summaryAttrs(report, p.dryRun)...)
 	if report.Left > 0 {
-		fmt.Fprintf(a.err, "time is up: %d sessions are left for the next push\n", report.Left)
+		a.say(slog.LevelWarn, "time is up", fmt.Sprintf("time is up: %d sessions are left for the next push", report.Left), slog.Int("left", report.Left))
 	}
 	switch {
 	case len(report.Foreign) > 0:
@@ -172,13 +197,30 @@ func (a *app) push(cmd *cobra.Command, p pushFlags) (err error) {
 	return nil
 }
 
-// eachPushed tells what became of a session; why it failed only if that is news.
+// eachPushed tells what became of a session; people, why it failed only if that is
+// news.
 func (a *app) eachPushed(o mirror.Outcome, dryRun, news bool) {
-	if o.Err != nil && news {
-		fmt.Fprintf(a.err, "failed: %s\n", about(o.Path, o.Err))
+	attrs := []slog.Attr{slog.String("action", string(o.Action)), slog.String("path", o.Path), slog.String("key", o.Key), slog.Int64("bytes", o.Size)}
+	if dryRun {
+		attrs = append(attrs, slog.Bool("dry_run", true))
+	}
+	line := fmt.Sprintf("%-9s  %8s  %s", o.Action, size(o.Size), clean(o.Path))
+	switch {
+	case o.Action == mirror.Uploaded || o.Action == mirror.Extended || o.Action == mirror.Rewritten:
+		a.say(slog.LevelInfo, "session pushed", line, attrs...)
+	case o.Action == mirror.Diverged:
+		a.say(slog.LevelInfo, "session diverged", line, attrs...)
+	case o.Action == mirror.Failed:
+		if line = ""; news {
+			line = "failed: " + about(o.Path, o.Err)
+		}
+		a.say(slog.LevelError, "session failed", line, append(attrs, slog.String("error", oneLine(o.Err)))...)
+	default:
+		a.say(slog.LevelDebug, "session not pushed", "", attrs...)
 	}
 	if o.Foreign != "" {
-		fmt.Fprintf(a.err, "foreign: %s was not what was pushed there; its bytes are kept as %s\n", clean(o.Key), clean(o.Foreign))
+		a.say(slog.LevelError, "object foreign", fmt.Sprintf("foreign: %s was not what was pushed there; its bytes are kept as %s", clean(o.Key), clean(o.Foreign)),
+			slog.String("key", o.Key), slog.String("kept", o.Foreign))
 	}
 	if a.json {
 		line := pushed{Action: o.Action, Path: o.Path, Key: o.Key, Size: o.Size, Foreign: o.Foreign, DryRun: dryRun}
@@ -186,21 +228,32 @@ func (a *app) eachPushed(o mirror.Outcome, dryRun, news bool) {
 			line.Error = oneLine(o.Err)
 		}
 		a.print(line)
-		return
-	}
-	switch o.Action {
-	case mirror.Uploaded, mirror.Extended, mirror.Rewritten, mirror.Diverged:
-		fmt.Fprintf(a.out, "%-9s  %8s  %s\n", o.Action, size(o.Size), clean(o.Path))
 	}
 }
 
-// summary is the last line of a push, in the order in which actions are worse.
+// actions are all that a push can do, in the order in which they are worse.
+var actions = []mirror.Action{
+	mirror.Uploaded, mirror.Extended, mirror.Rewritten, mirror.Diverged, mirror.Unchanged,
+	mirror.Equal, mirror.Ahead, mirror.Superseded, mirror.Tombstone, mirror.Waiting, mirror.Failed,
+}
+
+// summaryAttrs are those of the event that summary is a line of.
+func summaryAttrs(r mirror.Report, dryRun bool) []slog.Attr {
+	attrs := []slog.Attr{slog.Int("sessions", r.Rollouts)}
+	for _, action := range actions {
+		attrs = append(attrs, slog.Int(string(action), r.Actions[action]))
+	}
+	attrs = append(attrs, slog.Int("vanished", len(r.Vanished)), slog.Int("foreign", len(r.Foreign)), slog.Int("left", r.Left), slog.Int64("bytes", r.Bytes))
+	if dryRun {
+		attrs = append(attrs, slog.Bool("dry_run", true))
+	}
+	return attrs
+}
+
+// summary is the last line of a push.
 func summary(r mirror.Report, dryRun bool) string {
 	parts := []string{fmt.Sprintf("%d sessions", r.Rollouts)}
-	for _, action := range []mirror.Action{
-		mirror.Uploaded, mirror.Extended, mirror.Rewritten, mirror.Diverged, mirror.Unchanged,
-		mirror.Equal, mirror.Ahead, mirror.Superseded, mirror.Tombstone, mirror.Waiting, mirror.Failed,
-	} {
+	for _, action := range actions {
 		if n := r.Actions[action]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, action))
 		}

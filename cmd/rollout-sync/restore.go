@@ -63,6 +63,7 @@ no other begins so, or a session's name.`,
 	f.StringVar(&o.version, "version", "", "the version whose plain SHA-256 is this `hash` or begins so, instead of the current one")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "only say what would be done")
 	o.filter.flags(f, &o.q)
+	a.waitFlag(f)
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -120,15 +121,18 @@ func (a *app) restore(cmd *cobra.Command, o restoring, ids []string) (err error)
 	defer home.Close()
 	r.Home = home.Home
 	if !o.dryRun {
-		if r.State, err = a.openState(); err != nil {
+		if r.State, err = a.openState(ctx); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, r.State.Close()) }()
 	}
 	var resumable []string // sessions
+	var done mirror.Progress
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	r.Each = func(r mirror.Restored) {
+		done.Done.Add(1)
+		done.Sent.Add(max(r.Size, 0))
 		if errors.Is(r.Err, syscall.ENOSPC) { // nor will the others fit
 			end(r.Err)
 			return
@@ -139,7 +143,10 @@ func (a *app) restore(cmd *cobra.Command, o restoring, ids []string) (err error)
 			resumable = append(resumable, r.Name.Session.String())
 		}
 	}
+	stop := a.watch(&done, "sessions")
+	defer stop()
 	result, err := mirror.Restore(ctx, r)
+	stop()
 	if full := context.Cause(ctx); errors.Is(full, syscall.ENOSPC) {
 		return full
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -16,12 +17,14 @@ import (
 // app is one run of the program.
 type app struct {
 	stdio
+	reporting
 	home, mirror, origin string
 	json                 bool
 	remote               string // the mirror, for people, once it is opened, if it is no directory
 	insecureHTTP         bool
-	singleWriter         bool  // the store's conditions need not hold
-	uploadRate           int64 // bytes a second; 0: no limit
+	singleWriter         bool          // the store's conditions need not hold
+	wait                 time.Duration // for another run on the same state
+	uploadRate           int64         // bytes a second; 0: no limit
 	// whenInterrupted says what then becomes of what was done; "" is the rule: it
 	// is kept.
 	whenInterrupted string
@@ -41,6 +44,9 @@ func run(ctx context.Context, args []string, std stdio) int {
 		if err := flagsFromEnv(cmd.Flags()); err != nil {
 			return err
 		}
+		if err := a.begin(cmd); err != nil {
+			return err
+		}
 		started = true
 		return nil
 	}
@@ -57,8 +63,8 @@ func run(ctx context.Context, args []string, std stdio) int {
 		if code == exitInterrupted || code == exitTerminated {
 			err = fmt.Errorf("%w; %s", context.Cause(ctx), cmp.Or(a.whenInterrupted, "what was done is kept"))
 		}
-		fmt.Fprintf(std.err, "rollout-sync: %s\n", oneLine(err))
 	}
+	a.ended(code, err)
 	return code
 }
 

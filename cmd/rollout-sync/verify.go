@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -27,12 +28,14 @@ not have yet.
 It ends with 4 if something is damaged, with 3 if something is missing or could not
 be looked at. Sessions that are not in the mirror yet are no failure.`,
 		Example: `  rollout-sync verify
-  rollout-sync verify --deep --json`,
+  rollout-sync verify --deep --json
+  rollout-sync verify --quiet || mail -s "the mirror is damaged" me    # from cron`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.verify(cmd, deep, jobs) },
 	}
 	cmd.Flags().BoolVar(&deep, "deep", false, "read, decode and hash every byte")
 	cmd.Flags().IntVar(&jobs, "jobs", 4, "how many objects to look at at a time")
+	a.reportFlags(cmd)
 	a.jsonFlag(cmd)
 	return cmd
 }
@@ -62,13 +65,24 @@ func (a *app) verify(cmd *cobra.Command, deep bool, jobs int) error {
 		return err
 	}
 	defer home.Close()
-	v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: m, Home: home.Store(), Deep: deep, Jobs: jobs, Each: a.eachVerified})
+	var done mirror.Progress
+	stop := a.watch(&done, "checked")
+	defer stop()
+	v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: m, Home: home.Store(), Deep: deep, Jobs: jobs, Each: func(f mirror.Finding) {
+		done.Done.Add(1)
+		done.Sent.Add(max(f.Size, 0))
+		a.eachVerified(f)
+	}})
+	stop()
 	if err != nil {
 		return err
 	}
-	if !a.json {
-		fmt.Fprintf(a.out, "mirror: %d objects, %s, %d damaged; %d begin with another session, %d of these without it\nhome:   %d sessions, %d not in the mirror\n",
-			v.Objects, size(v.Bytes), len(v.Damaged), v.Children, len(v.Incomplete), v.Compared, v.Pending)
+	a.say(slog.LevelInfo, "summary",
+		fmt.Sprintf("mirror: %d objects, %s, %d damaged; %d begin with another session, %d of these without it\nhome:   %d sessions, %d not in the mirror",
+			v.Objects, size(v.Bytes), len(v.Damaged), v.Children, len(v.Incomplete), v.Compared, v.Pending),
+		slog.Int("objects", v.Objects), slog.Int64("bytes", v.Bytes), slog.Int("damaged", len(v.Damaged)), slog.Int("incomplete", len(v.Incomplete)),
+		slog.Int("failed", len(v.Failures)), slog.Int("sessions", v.Compared), slog.Int("pending", v.Pending))
+	if a.log == nil && !a.json {
 		a.cure(v)
 	}
 	switch {
@@ -90,13 +104,15 @@ func (a *app) cure(v mirror.Verification) {
 	if len(v.Incomplete) > 0 {
 		fmt.Fprintln(a.err, "incomplete sessions: push from the home that has the session they begin with")
 	}
-	if v.Pending > 0 {
+	if v.Pending > 0 && !a.quiet {
 		fmt.Fprintln(a.err, "pending sessions: the next push brings those that are idle")
 	}
 }
 
 func (a *app) eachVerified(f mirror.Finding) {
-	if f.Err != nil {
+	attrs := []slog.Attr{slog.String("name", f.Name), slog.Int64("bytes", f.Size)}
+	switch {
+	case f.Err != nil:
 		word := "failed"
 		switch {
 		case errors.Is(f.Err, store.ErrCorrupt):
@@ -104,7 +120,11 @@ func (a *app) eachVerified(f mirror.Finding) {
 		case errors.Is(f.Err, mirror.ErrLineage):
 			word = "incomplete"
 		}
-		fmt.Fprintf(a.err, "%s: %s\n", word, about(f.Name, f.Err))
+		a.say(slog.LevelError, word, word+": "+about(f.Name, f.Err), append(attrs, slog.String("error", oneLine(f.Err)))...)
+	case f.Pending:
+		a.say(slog.LevelInfo, "session pending", fmt.Sprintf("pending  %8s  %s", size(f.Size), clean(f.Name)), attrs...)
+	default:
+		a.say(slog.LevelDebug, "verified", "", attrs...)
 	}
 	if a.json {
 		line := verified{Name: f.Name, Size: f.Size, Pending: f.Pending, Damaged: errors.Is(f.Err, store.ErrCorrupt), Missing: errors.Is(f.Err, mirror.ErrLineage)}
@@ -112,7 +132,5 @@ func (a *app) eachVerified(f mirror.Finding) {
 			line.Error = oneLine(f.Err)
 		}
 		a.print(line)
-	} else if f.Pending {
-		fmt.Fprintf(a.out, "pending  %8s  %s\n", size(f.Size), clean(f.Name))
 	}
 }

@@ -140,7 +140,10 @@ var mutations = []mutation{
 		"store/body.go", "the hash compare of a body",
 		"if [32]byte(b.hash.Sum(nil)) != b.body.SHA256 {", "if false {", "store", "TestBodyReader",
 	},
-
+	{
+		blob + "/put.go", "the hash compare of a body by its sealer",
+		"if z.Trailer().SHA256 != b.SHA256 {", "if false {", blob, "TestConformance/mem/PutChangedBody",
+	},
 	{
 		"store/body.go", "the early end of a body that is long",
 		"if b.n > b.body.Size {", "if false {", filestore, "TestPutOfALongBody",
@@ -358,15 +361,65 @@ var mutations = []mutation{
 	},
 	{
 		"mirror/push.go", "the wait for what a rollout begins with",
-		"if base.Rollout != \"\" && !c.ordered {", "if false {", "mirror", "TestSimulation/seed=5",
+		"if base.Rollout != \"\" && !c.ordered {", "if false {", "mirror", "TestPushLineage",
 	},
 	{
 		"mirror/push.go", "the push of what is not idle, but others begin with",
-		"if parent, ok := p.waiting[base]; ok {", "if parent, ok := p.waiting[base]; false && ok {", "mirror", "TestSimulation/seed=5",
+		"if parent, ok := p.waiting[base]; ok {", "if parent, ok := p.waiting[base]; false && ok {", "mirror", "TestPushLineage",
 	},
 	{
 		"mirror/push.go", "the torn end that a push left for the next",
-		"		(src.limit == 0 || src.limit == i.Size) && p.at", "		p.at", "mirror", "TestSimulation/seed=21",
+		"		(src.limit == 0 || src.limit == i.Size) && p.at", "		p.at", "mirror", "TestSimulation/seed=17",
+	},
+	{
+		"mirror/place.go", "the copy of foreign bytes",
+		"if err := a.copy(ctx, raw, to); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestPushForeignOverwrite",
+	},
+	{
+		"mirror/place.go", "a dry run's not writing",
+		"	if a.DryRun {\n		a.mu.Lock()", "	if false {\n		a.mu.Lock()", "mirror", "TestPushDryRun",
+	},
+	{
+		"mirror/place.go", "the look for tombstones",
+		"err != nil || tombstone != \"\" {", "err != nil {", "mirror", "TestPushOfForgotten",
+	},
+	{
+		"mirror/push.go", "the distrust of what changed a moment ago",
+		"if now.Sub(changed).Abs() >= settle &&", "if", "mirror", "TestPushDistrustsFreshFiles",
+	},
+	{
+		"mirror/push.go", "the journal of what is to be told",
+		"if err := set(p.due, untold, fact.Rollout, fact); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestPushTellsLater",
+	},
+	{
+		"mirror/scan.go", "what a listing finds missing",
+		"			p.lost[key] = true", "			_ = key", "mirror", "TestPushReconcile",
+	},
+	{
+		"mirror/scan.go", "what was not dealt with after a listing",
+		"|| len(p.report.Failures) > 0 {", "{", "mirror", "TestPushReconcile",
+	},
+	{
+		"mirror/scan.go", "the wait of big sessions",
+		"grown = c.size >= o.Size+o.Size/bigGrowth", "grown = true", "mirror", "TestPushBigSessions",
+	},
+	{
+		"mirror/marker.go", "the probe of versions",
+		"return refused >= 2, nil", "return true, nil", "mirror", "TestPushProbesConditions",
+	},
+	{
+		"mirror/marker.go", "the probe of absence",
+		"		case c.IfAbsent:\n			return false, nil", "		case c.IfAbsent:\n			refused++", "mirror", "TestPushProbesConditions",
+	},
+	{
+		"mirror/verify.go", "the look for what rollouts begin with",
+		"return trailer.Size, v.begins(ctx, key, f)", "return trailer.Size, nil", "mirror", "TestVerifyLineage",
+	},
+	{
+		"mirror/push.go", "the facts that could not be told",
+		"		if err := p.ledger.tell(ctx, month, facts); err != nil {",
+		"		for _, f := range facts {\n			p.due.remove(untold, f.Rollout)\n		}\n		if err := p.ledger.tell(ctx, month, facts); err != nil {",
+		"mirror", "TestSimulation/seed=22",
 	},
 	{
 		"mirror/restore.go", "the hash compare of a file that is to be replaced",
@@ -591,6 +644,36 @@ var mutations = []mutation{
 	{
 		"mirror/status.go", "the compare of versions for what is pending",
 		"ok && was.Version == r.Info.Version &&", "ok &&", "mirror", "TestStatus",
+	},
+	{
+		"mirror/progress.go", "the count of each byte once",
+		"if more := r.n - r.watch.sent; more > 0 {", "if more := int64(n); more > 0 {", "mirror", "TestPushProgress",
+	},
+	{
+		"mirror/progress.go", "the size that is known when it was read",
+		"w.progress.Bytes.Add(size - c.planned())", "_ = c.planned", "mirror", "TestPushProgressIsCorrected",
+	},
+	{
+		"mirror/push.go", "the plan of what waited",
+		"p.Progress.plan(parent)", "_ = parent", "mirror", "TestPushProgressIsCorrected",
+	},
+
+	// Unattended.
+	{
+		"cmd/rollout-sync/main.go", "the force of a second signal",
+		"signal.Reset(os.Interrupt, syscall.SIGTERM)", "_ = signal.Reset", "cmd/rollout-sync", "TestPushIsForced",
+	},
+	{
+		"cmd/rollout-sync/places.go", "the end of the wait for another run",
+		"errors.Is(err, mirror.ErrLocked) && time.Now().Before(end);", "errors.Is(err, mirror.ErrLocked) && end.IsZero();", "cmd/rollout-sync", "TestWait",
+	},
+	{
+		"cmd/rollout-sync/metrics.go", "the run that was kept out and leaves the metrics alone",
+		"if errors.Is(err, mirror.ErrLocked) {", "if errors.Is(err, mirror.ErrLocked) && false {", "cmd/rollout-sync", "TestMetricsFileIsLeft",
+	},
+	{
+		"cmd/rollout-sync/log.go", "the silence of quiet",
+		"case !a.json && !a.quiet:", "case !a.json:", "cmd/rollout-sync", "TestLogFlags",
 	},
 	{
 		"mirror/place.go", "the look for secrets under a rollout's name",

@@ -32,6 +32,12 @@ func (s *serial) Open(name string) (vfs.File, error) {
 	return s.file(name, os.O_RDONLY)
 }
 
+func (s *serial) OpenDir(name string) (vfs.Dir, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.file(name, os.O_RDONLY)
+}
+
 func (s *serial) Create(name string) (vfs.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -47,7 +53,7 @@ func (s *serial) Append(name string) (vfs.File, error) {
 	return s.file(name, os.O_RDWR)
 }
 
-func (s *serial) file(name string, flag int) (vfs.File, error) {
+func (s *serial) file(name string, flag int) (*file, error) {
 	f, err := s.afs.OpenFile(name, flag, 0o600)
 	if err != nil {
 		return nil, err
@@ -188,6 +194,10 @@ func (f *file) ReadDir(n int) ([]fs.DirEntry, error) {
 		entries[i] = fs.FileInfoToDirEntry(fi)
 	}
 	return entries, err
+}
+
+func (f *file) Lstat(element string) (fs.FileInfo, error) {
+	return f.fs.Lstat(path.Join(f.name, element))
 }
 
 func (f *file) Stat() (fs.FileInfo, error) {

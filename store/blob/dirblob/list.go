@@ -108,7 +108,7 @@ func (l *lister) walk(dir string) error {
 }
 
 func (l *lister) read(dir string) (entries []fs.DirEntry, err error) {
-	f, err := l.b.fsys.Open(cmp.Or(strings.TrimSuffix(dir, "/"), "."))
+	f, err := l.b.fsys.OpenDir(cmp.Or(strings.TrimSuffix(dir, "/"), "."))
 	if err == nil {
 		entries, err = f.ReadDir(-1)
 		err = errors.Join(err, f.Close())

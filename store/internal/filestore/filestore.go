@@ -59,9 +59,10 @@ type form struct {
 	fi     fs.FileInfo
 }
 
-// lstat describes a regular file; anything else is not there for a store.
-func (s *Store) lstat(file string) (fs.FileInfo, error) {
-	fi, err := s.fs.Lstat(file)
+func (s *Store) lstat(file string) (fs.FileInfo, error) { return regular(s.fs.Lstat(file)) }
+
+// regular takes what Lstat returned: what is no regular file is not there for a store.
+func regular(fi fs.FileInfo, err error) (fs.FileInfo, error) {
 	if errors.Is(err, syscall.ENOTDIR) || err == nil && !fi.Mode().IsRegular() {
 		return nil, fs.ErrNotExist
 	}
@@ -337,17 +338,23 @@ func (s *Store) List(ctx context.Context, dir string, o store.ListOptions) iter.
 		// An ordered List learns which logs have a compressed form before it looks at
 		// the first; an unordered one asks for it of each.
 		var sealed map[string]bool
-		found := s.walk(ctx, dir, func(string) {})
+		d, err := s.openDir(ctx, dir)
+		if err != nil {
+			yield(store.Entry{}, wrap("list", dir, err))
+			return
+		}
+		defer d.Close()
+		found := s.walk(ctx, d, dir, func(string) {})
 		if !o.Unordered {
 			sealed = map[string]bool{}
-			found = store.Ordered(o, s.walk(ctx, dir, func(name string) { sealed[name] = true }))
+			found = store.Ordered(o, s.walk(ctx, d, dir, func(name string) { sealed[name] = true }))
 		}
 		for e, err := range found {
 			if err == nil {
 				err = ctx.Err()
 			}
 			if err == nil && !e.Dir && !o.NamesOnly {
-				e.Info, err = s.listed(ctx, e.Name, o.Unordered || sealed[e.Name])
+				e.Info, err = s.listed(ctx, d, e.Name, o.Unordered || sealed[e.Name])
 				if errors.Is(err, fs.ErrNotExist) {
 					continue // gone since the directory was read
 				}
@@ -363,25 +370,22 @@ func (s *Store) List(ctx context.Context, dir string, o store.ListOptions) iter.
 	}
 }
 
-// walk yields what lies in dir in no order, a log once for each of its forms, and
-// tells of the compressed ones before.
-func (s *Store) walk(ctx context.Context, dir string, isSealed func(name string)) iter.Seq2[store.Entry, error] {
+// openDir opens a directory to be listed; what is none is not there.
+func (s *Store) openDir(ctx context.Context, dir string) (vfs.Dir, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := s.isDir(dir); err != nil {
+		return nil, err
+	}
+	return s.fs.OpenDir(dir)
+}
+
+// walk yields what lies in d, which is dir, in no order, a log once for each of its
+// forms, and tells of the compressed ones before.
+func (s *Store) walk(ctx context.Context, d vfs.Dir, dir string, isSealed func(name string)) iter.Seq2[store.Entry, error] {
 	const batch = 1024 // bounds the memory for a directory of a million files
 	return func(yield func(store.Entry, error) bool) {
-		err := ctx.Err()
-		if err == nil {
-			err = s.isDir(dir)
-		}
-		if err != nil {
-			yield(store.Entry{}, err)
-			return
-		}
-		d, err := s.fs.Open(dir)
-		if err != nil {
-			yield(store.Entry{}, err)
-			return
-		}
-		defer d.Close()
 		for {
 			found, err := d.ReadDir(batch)
 			for _, f := range found {
@@ -414,10 +418,10 @@ func (s *Store) walk(ctx context.Context, dir string, isSealed func(name string)
 	}
 }
 
-// listed describes a log without opening it, unless both forms are there.
-func (s *Store) listed(ctx context.Context, name string, maybeSealed bool) (store.Info, error) {
+// listed describes a log of d without opening it, unless both forms are there.
+func (s *Store) listed(ctx context.Context, d vfs.Dir, name string, maybeSealed bool) (store.Info, error) {
 	if !maybeSealed {
-		fi, err := s.lstat(name)
+		fi, err := regular(d.Lstat(path.Base(name)))
 		if err == nil {
 			return s.info(name, fi), nil
 		}

@@ -17,9 +17,11 @@ import (
 // "." is the directory itself. Errors are io/fs's by errors.Is. Its methods may be
 // called concurrently.
 type FS interface {
-	// Open opens a file or a directory for reading. What lies behind a symbolic
-	// link is fs.ErrNotExist.
+	// Open opens a file for reading. What lies behind a symbolic link is
+	// fs.ErrNotExist.
 	Open(name string) (File, error)
+	// OpenDir opens a directory. What lies behind a symbolic link is fs.ErrNotExist.
+	OpenDir(name string) (Dir, error)
 	// Create creates a file for appending; one that exists is fs.ErrExist.
 	Create(name string) (File, error)
 	// Append opens an existing file for appending.
@@ -49,16 +51,25 @@ type FS interface {
 	Version(name string, fi fs.FileInfo) string
 }
 
-// File is an open file or directory. A write goes to the end, in one piece.
+// File is an open file. A write goes to the end, in one piece.
 type File interface {
 	io.Reader
 	io.ReaderAt
 	io.Writer
 	io.Closer
-	ReadDir(n int) ([]fs.DirEntry, error)
 	Stat() (fs.FileInfo, error)
 	Sync() error
 	Truncate(size int64) error
+}
+
+// Dir is an open directory.
+type Dir interface {
+	io.Closer
+	ReadDir(n int) ([]fs.DirEntry, error)
+	// Lstat describes what has that name in the directory, a symbolic link too. It
+	// takes the system a third of the time of FS.Lstat, which finds the directory
+	// again.
+	Lstat(element string) (fs.FileInfo, error)
 }
 
 // ErrLocked means that the lock of a file is held.

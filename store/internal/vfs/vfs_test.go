@@ -145,8 +145,15 @@ func testFS(t *testing.T, fsys vfs.FS) {
 		t.Errorf("Lstat = %v, %d, %v, %s", fi.ModTime(), fi.Size(), fi.Mode(), fi.Name())
 	}
 
-	d, err := fsys.Open("a")
+	d, err := fsys.OpenDir("a")
 	must(t, err)
+	fi, err = d.Lstat("l")
+	must(t, err)
+	if !fi.ModTime().Equal(when) || fi.Size() != 0 || !fi.Mode().IsRegular() || fi.Name() != "l" {
+		t.Errorf("Dir.Lstat = %v, %d, %v, %s", fi.ModTime(), fi.Size(), fi.Mode(), fi.Name())
+	}
+	_, err = d.Lstat("none")
+	wantErr(t, "Lstat of nothing", err, fs.ErrNotExist)
 	var names []string
 	for {
 		entries, err := d.ReadDir(1)
@@ -254,6 +261,12 @@ func testSymbolicLinks(t *testing.T, open func(string) (*vfs.OS, error)) {
 		_, err := fsys.Open(name)
 		wantErr(t, "Open "+name, err, fs.ErrNotExist)
 	}
+	for _, name := range []string{"out", "alias", "none"} {
+		_, err := fsys.OpenDir(name)
+		wantErr(t, "OpenDir "+name, err, fs.ErrNotExist)
+	}
+	_, err := fsys.OpenDir("real/file")
+	wantErr(t, "OpenDir of a file", err, syscall.ENOTDIR)
 	for _, name := range []string{"out/file", "alias/file"} {
 		_, err := fsys.Lstat(name)
 		wantErr(t, "Lstat "+name, err, fs.ErrNotExist)

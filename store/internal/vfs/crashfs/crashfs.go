@@ -237,7 +237,7 @@ func (f *FS) parent(name string) (dir, n *node, err error) {
 	return dir, dir.entries[path.Base(name)], nil
 }
 
-func (f *FS) open(kind, name string, write bool) (vfs.File, error) {
+func (f *FS) open(kind, name string, write bool) (*handle, error) {
 	h := &handle{fs: f, name: name, write: write}
 	err := f.op(kind, name, write, func() (err error) {
 		h.node, err = f.find(name)
@@ -254,6 +254,8 @@ func (f *FS) open(kind, name string, write bool) (vfs.File, error) {
 
 // Open implements vfs.FS, as all that follows.
 func (f *FS) Open(name string) (vfs.File, error) { return f.open("open", name, false) }
+
+func (f *FS) OpenDir(name string) (vfs.Dir, error) { return f.open("open", name, false) }
 
 func (f *FS) Append(name string) (vfs.File, error) { return f.open("append", name, true) }
 
@@ -432,7 +434,7 @@ func (f *Fault) err() error {
 	return f.Err
 }
 
-// handle is an open file.
+// handle is an open file or directory.
 type handle struct {
 	fs     *FS
 	name   string
@@ -516,6 +518,18 @@ func (h *handle) Sync() error {
 func (h *handle) Stat() (fi fs.FileInfo, err error) {
 	err = h.op("stat", func() error {
 		fi = h.node.info(h.name)
+		return nil
+	})
+	return fi, err
+}
+
+func (h *handle) Lstat(element string) (fi fs.FileInfo, err error) {
+	err = h.fs.op("lstat", path.Join(h.name, element), false, func() error {
+		n := h.node.entries[element]
+		if n == nil {
+			return &fs.PathError{Op: "lstat", Path: element, Err: syscall.ENOENT}
+		}
+		fi = n.info(element)
 		return nil
 	})
 	return fi, err
