@@ -93,12 +93,14 @@ func TestTenPushesOfOneHome(t *testing.T) {
 	tr := newTree(t, 10)
 	s := tr.onS3()
 	working, others := make(chan struct{}), make(chan struct{})
-	s.OnRequest = func(n int) { // the one that works waits here for the others to end
-		if n == 1 {
-			close(working)
-			<-others
+	s.Change(func() {
+		s.OnRequest = func(n int) { // the one that works waits here for the others to end
+			if n == 1 {
+				close(working)
+				<-others
+			}
 		}
-	}
+	})
 	const pushes = 10
 	runs := make(chan ended, pushes)
 	for range pushes {
@@ -171,11 +173,11 @@ func TestMirrorRefuses(t *testing.T) {
 	every := append([][]string{{"push", "--idle", "0s"}, {"push", "--idle", "0s", "--dry-run"}}, reading...)
 	s := tr.onS3()
 
-	s.Deny = []string{"GET", "HEAD", "PUT", "LIST"}
+	s.Change(func() { s.Deny = []string{"GET", "HEAD", "PUT", "LIST"} })
 	for _, args := range every {
 		tr.fails(exitFailure, 1, []string{"mirror s3://bucket/: ", "permission denied", "check the credentials"}, args...)
 	}
-	s.Deny = nil
+	s.Change(func() { s.Deny = nil })
 
 	tr.mirror = strings.Replace(tr.mirror, "s3://bucket", "s3://other", 1)
 	tr.fails(exitFailure, 1, []string{"mirror s3://other/: ", "NoSuchBucket", "check the bucket's name"}, "push", "--idle", "0s")
@@ -187,20 +189,22 @@ func TestMirrorRefuses(t *testing.T) {
 
 	// Who may read and not write.
 	tr.grow()
-	s.Deny = []string{"PUT"}
+	s.Change(func() { s.Deny = []string{"PUT"} })
 	tr.fails(exitFailure, 2, []string{"took none of 8 sessions", "mirror s3://bucket/: ", "check the credentials"}, "push", "--idle", "0s")
-	s.Deny = nil
+	s.Change(func() { s.Deny = nil })
 	tr.whole()
 
 	// The bucket goes while a push is at work.
 	tr.grow()
 	requests := 0
-	s.OnRequest = func(int) {
-		requests++
-		s.Gone = requests > 15
-	}
+	s.Change(func() {
+		s.OnRequest = func(int) {
+			requests++
+			s.Gone = requests > 15
+		}
+	})
 	tr.fails(exitFailure, 2, []string{"took none of 8 sessions", "mirror s3://bucket/: ", "NoSuchBucket", "check the bucket's name"}, "push", "--idle", "0s", "--jobs", "1")
-	s.OnRequest, s.Gone = nil, false
+	s.Change(func() { s.OnRequest, s.Gone = nil, false })
 	tr.whole()
 }
 

@@ -175,6 +175,7 @@ func TestNoSecretIsWritten(t *testing.T) {
 	commands := [][]string{
 		{"push", "--idle", "0s"},
 		{"push", "--idle", "0s", "--json"},
+		{"push", "--idle", "0s", "--reconcile", "--log-format", "json", "--log-level", "debug", "--metrics-file", filepath.Join(v.dir, "xdg", "metrics.prom")},
 		{"status"},
 		{"status", "--json"},
 		{"list"},
@@ -209,16 +210,17 @@ func TestNoSecretIsWritten(t *testing.T) {
 		"%zz://" + canary("nourl"),
 		"ftp://" + canary("ftpuser") + ":" + canary("ftppassword") + "@host/",
 	} {
-		for _, args := range [][]string{commands[0], commands[4], commands[7], commands[8], commands[10], commands[11], commands[12]} {
+		for _, args := range [][]string{commands[0], commands[5], commands[8], commands[9], commands[11], commands[12], commands[13]} {
 			e := v.run(anyCode, append(args, "--mirror", m)...)
 			if e.code == exitOK || strings.Count(e.err, "\n") != 1 {
 				t.Errorf("%q: code %d and %s", args, e.code, e.err)
 			}
 		}
+		v.run(anyCode, append(commands[2], "--mirror", m)...) // which logs
 		v.run(anyCode, "status", "--mirror", m)
 		v.run(anyCode, "status", "--mirror", m, "--json")
 	}
-	s.Deny = []string{"GET", "HEAD", "PUT", "LIST"}
+	s.Change(func() { s.Deny = []string{"GET", "HEAD", "PUT", "LIST"} })
 	for _, args := range commands {
 		v.run(anyCode, append(args, "--mirror", bucket)...)
 	}

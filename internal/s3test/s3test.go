@@ -29,7 +29,7 @@ import (
 type Server struct {
 	*httptest.Server
 	// Deaf is a server that does not know conditions: it ignores them. It is to be
-	// set while no request is under way, or by OnRequest, like the next four.
+	// set while no request is under way, by OnRequest or in Change, like the next four.
 	Deaf bool
 	// Gone is whether somebody has removed the bucket.
 	Gone bool
@@ -59,6 +59,14 @@ type upload struct {
 	key    string
 	header http.Header
 	parts  map[int][]byte
+}
+
+// Change calls f, which may set the fields, while no request is looked at: those of a
+// client that has gone may still come.
+func (s *Server) Change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
 }
 
 // BucketName is that of the one bucket.
