@@ -116,9 +116,10 @@ func TestPruneLosesPower(t *testing.T) {
 			t.Fatalf("%+v, %v", r, err)
 		}
 	}
-	// left returns how many files there are of sessions, each of which is whole.
-	left := func(i int, fsys *crashfs.FS) (n int) {
+	// left returns how many sessions there are, each of which is whole.
+	left := func(i int, fsys *crashfs.FS) int {
 		t.Helper()
+		found := map[string]bool{}
 		s := open(fsys)
 		dirs := []string{"sessions", mirror.TrashDir}
 		for len(dirs) > 0 {
@@ -135,16 +136,22 @@ func TestPruneLosesPower(t *testing.T) {
 				case e.Dir:
 					dirs = append(dirs, e.Name)
 				case strings.HasSuffix(e.Name, ".jsonl"):
-					n++
+					found[path.Base(e.Name)] = true
 					if got, _ := read(t, s, e.Name); got != sessions["sessions/2026/11/20/"+path.Base(e.Name)] {
 						t.Fatalf("loss %d: %s has %q", i, e.Name, got)
 					}
 				}
 			}
 		}
-		return n
+		return len(found)
 	}
-	lost := losses(fsys, 2, func() { prune(fsys); prune(fsys) })
+	lost := losses(fsys, 2, func() { prune(fsys) })
+	for i, f := range lost {
+		if n := left(i, f); n != len(sessions) {
+			t.Fatalf("loss %d of the run that only moves: %d sessions are left", i, n)
+		}
+	}
+	lost = append(lost, losses(fsys, 3, func() { prune(fsys) })...)
 	if n := left(-1, fsys); n > 0 {
 		t.Fatalf("%d sessions are left", n)
 	}
