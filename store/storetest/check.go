@@ -34,6 +34,8 @@ func (c Case) Check(ctx context.Context, h Harness) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	t.mu.Lock() // a goroutine of a case that gave up may still have something to say
+	defer t.mu.Unlock()
 	return errors.Join(t.failures...)
 }
 
