@@ -20,8 +20,9 @@ var ErrLocked = errors.New("another run is at work on this home and mirror")
 
 // State is what a home remembers of its pushes to one mirror, so that a push with
 // nothing to do needs no request and reads no file. It is a cache: a push without
-// it is slower and may keep a rewritten rollout as diverged instead of
-// superseding the old version, but loses nothing.
+// it reads the home once, lists the mirror and finds the rest in what its origin has
+// told. Only where that is lost as well may a rewritten rollout be kept as diverged
+// instead of superseding the old version. No byte is lost.
 //
 // One process at a time has a state's file open, which also keeps two pushes
 // apart.

@@ -45,6 +45,24 @@ func integrity(n int, what string) error {
 	return &exitError{exitIntegrity, fmt.Errorf("%d %s", n, what)}
 }
 
+// failed is what a command returns that told of the failures of sessions already:
+// integrity, in these words, if one is damage, else partial. nil if there are none.
+func failed[T any](ctx context.Context, failures []T, err func(T) error, damage string) error {
+	damaged := 0
+	for _, f := range failures {
+		if exitCode(ctx, err(f)) == exitIntegrity {
+			damaged++
+		}
+	}
+	switch {
+	case damaged > 0:
+		return integrity(damaged, damage)
+	case len(failures) > 0:
+		return partial(len(failures), "sessions")
+	}
+	return nil
+}
+
 func exitCode(ctx context.Context, err error) int {
 	var (
 		coded *exitError

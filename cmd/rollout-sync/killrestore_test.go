@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // A tree is a home with many sessions and a mirror of it.
@@ -140,7 +139,7 @@ func TestRestoreIsKilled(t *testing.T) {
 func TestPruneIsKilled(t *testing.T) {
 	t.Parallel()
 	tr := newTree(t, 2)
-	time.Sleep(2100 * time.Millisecond) // until the files' times show that they were not changed just now
+	settle()
 	args := []string{"prune", "--older-than", "0d", "--apply", "--same-device-ok"}
 	before := len(tr.sessions)
 	for n := range 9 {
@@ -155,7 +154,7 @@ func TestPruneIsKilled(t *testing.T) {
 	// One that was being moved has changed just now; and again when the next prune
 	// takes away its other name, in the trash.
 	for range 2 {
-		time.Sleep(2100 * time.Millisecond)
+		settle()
 		tr.run(exitOK, args...)
 	}
 	tr.run(exitOK, args...)

@@ -26,7 +26,7 @@ func (a *app) reportFlags(cmd *cobra.Command) {
 	f.StringVar(&a.format, "log-format", "", "log to standard error instead of printing lines for people: `text` or json")
 	f.StringVar(&a.level, "log-level", "", "log what is at least as grave: debug, info, warn or error; implies --log-format text (default info)")
 	for flag, values := range map[string][]string{"log-format": {"text", "json"}, "log-level": {"debug", "info", "warn", "error"}} {
-		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // there is one
 	}
 }
 

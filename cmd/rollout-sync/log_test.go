@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/rollout-sync/rollout/internal/s3test"
 )
@@ -127,7 +126,7 @@ func TestLog(t *testing.T) {
 	tr.home, other.home = other.home, tr.home
 	tr.must(os.WriteFile(filepath.Join(tr.home, sessions[3]), []byte("{}\n"), 0o600))
 	do(exitOK, "verify")
-	time.Sleep(2100 * time.Millisecond) // until the files' times show that they were not changed just now
+	settle()
 	do(exitOK, "prune", "--older-than", "0d", "--dry-run", "--same-device-ok")
 
 	for _, event := range []string{

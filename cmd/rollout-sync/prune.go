@@ -143,19 +143,8 @@ func (a *app) prune(cmd *cobra.Command, o pruning) (err error) {
 		return err
 	}
 	a.sayPruned(r, apply)
-	damaged := 0
-	for _, f := range r.Failures {
-		if exitCode(ctx, f.Err) == exitIntegrity {
-			damaged++
-		}
-	}
-	switch {
-	case damaged > 0:
-		return integrity(damaged, "sessions are not in the mirror as they were written; they were kept")
-	case len(r.Failures) > 0:
-		return partial(len(r.Failures), "sessions")
-	}
-	return nil
+	return failed(ctx, r.Failures, func(p mirror.Pruned) error { return p.Err },
+		"sessions are not in the mirror as they were written; they were kept")
 }
 
 func (a *app) sayPruned(r mirror.PruneReport, apply bool) {

@@ -68,7 +68,7 @@ been added, or after six hours: each push sends all of it.`,
 	f.BoolVar(&p.reconcile, "reconcile", false, "compare with a listing of the mirror what was pushed before; happens by itself once a week")
 	f.BoolVar(&a.singleWriter, "single-writer", false, "no other push to this mirror ever runs at the same time, so its store need not know conditional writes")
 	f.StringVar(&p.metricsFile, "metrics-file", "", "at the end replace this `file` by metrics for Prometheus, also if the push failed")
-	_ = cmd.MarkFlagFilename("metrics-file", "prom")
+	_ = cmd.MarkFlagFilename("metrics-file", "prom") // there is one
 	a.waitFlag(f)
 	a.reportFlags(cmd)
 	a.jsonFlag(cmd)

@@ -59,7 +59,7 @@ no other begins so, or a session's name.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.all, "all", false, "every session in the mirror, or those that the filters pick")
 	f.StringVar(&o.into, "into", "", "restore into this home `directory`, which is made if it is not there, instead of --home")
-	_ = cmd.MarkFlagDirname("into")
+	_ = cmd.MarkFlagDirname("into") // there is one
 	f.StringVar(&o.version, "version", "", "the version whose plain SHA-256 is this `hash` or begins so, instead of the current one")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "only say what would be done")
 	o.filter.flags(f, &o.q)
@@ -159,7 +159,8 @@ func (a *app) restore(cmd *cobra.Command, o restoring, ids []string) (err error)
 	if !a.json {
 		a.sayRestored(result, o, resumable)
 	}
-	return restoreFailures(ctx, result)
+	return failed(ctx, result.Failures, func(r mirror.Restored) error { return r.Err },
+		"objects are not what was written; nothing of them was restored")
 }
 
 // sayRestored prints the sum, and how to go on.
@@ -196,22 +197,6 @@ func shellWord(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(clean(s), "'", `'\''`) + "'"
-}
-
-func restoreFailures(ctx context.Context, r mirror.Restoration) error {
-	damaged := 0
-	for _, f := range r.Failures {
-		if exitCode(ctx, f.Err) == exitIntegrity {
-			damaged++
-		}
-	}
-	switch {
-	case damaged > 0:
-		return integrity(damaged, "objects are not what was written; nothing of them was restored")
-	case len(r.Failures) > 0:
-		return partial(len(r.Failures), "sessions")
-	}
-	return nil
 }
 
 func (a *app) eachRestored(r mirror.Restored, dryRun bool) {
