@@ -22,6 +22,8 @@ not exist or be empty and is then kept. It records a session, pushes it, lists
 it from both sides, verifies it, removes the local copy and restores it. It
 prints each command that it runs; the same commands, typed in another
 directory, do the same. Nothing outside of the directory is read or written.`,
+		Example: `  rollout-sync demo
+  rollout-sync demo tour    # and look around there afterwards`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.demo(cmd.Context(), args) },
 	}
