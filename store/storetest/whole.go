@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"time"
 
@@ -223,16 +226,16 @@ func testPowersSurviveWrapping(t T, h Harness) {
 }
 
 // testNothingLeft does everything many times and counts. Goroutines are told from
-// those of other tests by a label, which they inherit. Descriptors cannot be, so
-// there a few more are let pass, and when others happen to open many, it counts
-// again; a store that leaves one each time leaves more each time. All Files, Logs
-// and readers are kept until they are counted, since the collector closes what
-// nobody refers to.
+// those of other tests by a label, which they inherit. Descriptors cannot be; but
+// what others have opened meanwhile goes with time, so of those that are new it
+// waits for most to go, and starts again when they do not. All Files, Logs and
+// readers are kept until then, since the collector closes what nobody refers to.
 func testNothingLeft(t T, h Harness) {
 	ctx := t.Context()
 	const (
 		rounds   = 24
 		attempts = 5
+		patience = 2 * time.Second
 	)
 	label := fmt.Sprintf("%p", &h)
 	pprof.SetGoroutineLabels(pprof.WithLabels(ctx, pprof.Labels("storetest", label)))
@@ -240,19 +243,29 @@ func testNothingLeft(t T, h Harness) {
 	var kept []io.Closer
 	defer func() { runtime.KeepAlive(kept) }()
 	use(t, h, "warm", &kept) // a service's client keeps connections
-	var goroutines, descriptors int
+	var goroutines int
+	var left map[string]bool
 	for attempt := range attempts {
-		goroutines, descriptors = -countGoroutines(label), -countDescriptors()
+		before := descriptors()
+		goroutines = -countGoroutines(label)
 		for round := range rounds {
 			use(t, h, fmt.Sprintf("%d/%d", attempt, round), &kept)
 		}
 		goroutines += countGoroutines(label)
-		descriptors += countDescriptors()
-		if goroutines < rounds/2 && descriptors < rounds/2 {
+		left = descriptors()
+		maps.DeleteFunc(left, func(d string, _ bool) bool { return before[d] })
+		tick := time.NewTicker(10 * time.Millisecond)
+		for end := time.Now().Add(patience); len(left) >= rounds/2 && time.Now().Before(end); <-tick.C {
+			now := descriptors()
+			maps.DeleteFunc(left, func(d string, _ bool) bool { return !now[d] })
+		}
+		tick.Stop()
+		if goroutines < rounds/2 && len(left) < rounds/2 {
 			return
 		}
 	}
-	t.Errorf("%d rounds leave %d goroutines and %d descriptors, again and again", rounds, goroutines, descriptors)
+	t.Errorf("%d rounds leave %d goroutines and %d descriptors, again and again: %v",
+		rounds, goroutines, len(left), slices.Sorted(maps.Keys(left)))
 }
 
 // use makes calls that succeed, fail, and are left in the middle, in dir.
@@ -328,8 +341,15 @@ func countGoroutines(label string) (n int) {
 	return n
 }
 
-// countDescriptors counts the process's; 0 where the system does not tell.
-func countDescriptors() int {
-	entries, _ := os.ReadDir("/proc/self/fd")
-	return len(entries)
+// descriptors are the process's, each with what it is of; none where the system
+// does not tell.
+func descriptors() map[string]bool {
+	const dir = "/proc/self/fd"
+	entries, _ := os.ReadDir(dir)
+	all := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		of, _ := os.Readlink(filepath.Join(dir, e.Name()))
+		all[e.Name()+" "+of] = true
+	}
+	return all
 }
