@@ -25,13 +25,13 @@ cross:
 unit:
 	go test $(RACE) ./...
 
-## integration: against real servers, which are built or linked from their modules,
-## two versions of the real Codex, if npm can be reached, and Chromium, if there is
-## one; says at the end what took no part
+## integration: against real servers, programs and the real Codex. Prints at the end
+## which parts took part; where MUST_RUN is a list, fails unless all of it did
+MUST_RUN ?=
 integration:
-	@log=$$(mktemp) && trap 'rm -f "$$log"' EXIT && cd integration && echo "go test ./..." && \
-	if go test -count=1 -v ./... >"$$log" 2>&1; then grep '^ok' "$$log"; else cat "$$log"; exit 1; fi && \
-	if grep -q '^ *--- SKIP' "$$log"; then echo "took no part:"; grep -B1 '^ *--- SKIP' "$$log"; fi
+	@log=$$(mktemp) && parts=$$(mktemp) && trap 'rm -f "$$log" "$$parts"' EXIT && cd integration && echo "go test ./..." && \
+	if ROLLOUT_PARTS="$$parts" go test -count=1 -v ./... >"$$log" 2>&1; then grep '^ok' "$$log"; else cat "$$log"; exit 1; fi && \
+	go run ./parts/table "$$parts" $(MUST_RUN)
 
 ## codex: what we reconstruct against what all versions of the real Codex send
 codex:
