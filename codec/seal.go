@@ -7,10 +7,14 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"runtime"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/rollout-sync/rollout/internal/spare"
 )
 
 // A Sealer writes a sealed file: Write takes the plain bytes, Close finishes it.
@@ -25,7 +29,8 @@ type Sealer struct {
 	work    *sealWork
 	entries []tableEntry
 	stored  uint32    // CRC-32C of the frames
-	hash    hash.Hash // of the plain bytes
+	hash    hash.Hash // of the plain bytes; nil: it is sum
+	sum     [32]byte
 	size    int64
 	newline int64 // '\n' so far
 	open    bool  // the last line has no '\n' yet
@@ -36,18 +41,22 @@ type Sealer struct {
 	searched int          // bytes of the next frame known to have no line end to cut at
 }
 
-// sealWork is what is worth keeping between files: an encoder costs 450 µs and
-// 6 MiB to make.
+// sealWork is what is worth keeping between files.
 type sealWork struct {
-	enc    *zstd.Encoder
 	plain  []byte // of the frame being gathered
 	stored []byte // of the frame being written
 }
 
-var sealPool = sync.Pool{New: func() any {
+var sealWorks = spare.NewList(4, func() *sealWork { return new(sealWork) })
+
+// encoder encodes frames of all Sealers, some at a time: each of its parts costs 450 µs
+// and up to 6 MiB to make and is kept for good. Of more than there are processors, each
+// would find its tables in no cache.
+var encoder = sync.OnceValue(func() *zstd.Encoder {
+	const most = 8
 	enc, err := zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedDefault),
-		zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderConcurrency(min(runtime.GOMAXPROCS(0), most)),
 		zstd.WithEncoderCRC(true),
 		zstd.WithWindowSize(frameMax), // no frame refers farther back: with twice as much it would hold 16 MiB
 		zstd.WithLowerEncoderMem(true),
@@ -55,8 +64,8 @@ var sealPool = sync.Pool{New: func() any {
 	if err != nil {
 		panic(err) // the options are constants
 	}
-	return &sealWork{enc: enc}
-}}
+	return enc
+})
 
 var errSealed = errors.New("the file is sealed already")
 
@@ -66,10 +75,32 @@ func NewSealer(w io.Writer, modTime time.Time) *Sealer {
 	return &Sealer{
 		w:       w,
 		modTime: modTime,
-		work:    sealPool.Get().(*sealWork),
+		work:    sealWorks.Get(),
 		hash:    sha256.New(),
 		head:    newHeadScanner(),
 	}
+}
+
+// Seal appends to stored what a Sealer would write for plain, of which sum is the
+// SHA-256; that is taken for granted, since to compute it costs a fifth as much as to
+// compress.
+func Seal(stored, plain []byte, sum [32]byte, modTime time.Time) ([]byte, error) {
+	w := &appender{slices.Grow(stored, len(plain)/4)}
+	s := NewSealer(w, modTime)
+	s.hash, s.sum = nil, sum
+	if _, err := s.Write(plain); err != nil {
+		return nil, err
+	}
+	err := s.Close()
+	return w.p, err
+}
+
+// An appender is a writer into which a Sealer compresses without a copy.
+type appender struct{ p []byte }
+
+func (a *appender) Write(p []byte) (int, error) {
+	a.p = append(a.p, p...)
+	return len(p), nil
 }
 
 // Write takes plain bytes. It writes frames to the underlying writer as they
@@ -98,7 +129,9 @@ func (s *Sealer) Write(p []byte) (int, error) {
 			s.work.plain = append(s.work.plain, p...)
 		}
 		if s.err == nil {
-			s.hash.Write(part)
+			if s.hash != nil {
+				s.hash.Write(part)
+			}
 			s.size += int64(len(part))
 			s.newline += int64(bytes.Count(part, newline))
 			s.open = part[len(part)-1] != '\n'
@@ -122,7 +155,7 @@ func (s *Sealer) Close() error {
 	}
 	s.err = errSealed
 	s.work.plain = s.work.plain[:0]
-	sealPool.Put(s.work)
+	sealWorks.Put(s.work)
 	s.work = nil
 	return nil
 }
@@ -137,7 +170,9 @@ func (s *Sealer) close() error {
 	if s.open {
 		t.Lines++
 	}
-	s.hash.Sum(t.SHA256[:0])
+	if t.SHA256 = s.sum; s.hash != nil {
+		s.hash.Sum(t.SHA256[:0])
+	}
 	end := appendTable(appendTrailer(nil, t, s.stored), s.entries)
 	if _, err := s.w.Write(end); err != nil {
 		return err
@@ -206,17 +241,30 @@ func (s *Sealer) frame(plain []byte) error {
 	if len(s.entries) == maxFrames {
 		return errors.New("too many frames for a sealed file")
 	}
-	work := s.work
-	if len(plain) == 0 {
-		work.stored = append(work.stored[:0], emptyFrame...)
-	} else {
-		work.stored = work.enc.EncodeAll(plain, work.stored[:0])
+	if a, ok := s.w.(*appender); ok {
+		start := len(a.p)
+		a.p = appendFrame(a.p, plain)
+		s.count(a.p[start:], plain)
+		return nil
 	}
-	if _, err := s.w.Write(work.stored); err != nil {
+	s.work.stored = appendFrame(s.work.stored[:0], plain)
+	if _, err := s.w.Write(s.work.stored); err != nil {
 		return err
 	}
-	s.entries = append(s.entries, tableEntry{uint32(len(work.stored)), uint32(len(plain))})
-	s.stored = crc32.Update(s.stored, castagnoli, work.stored)
-	s.head, s.searched = nil, 0
+	s.count(s.work.stored, plain)
 	return nil
+}
+
+func appendFrame(stored, plain []byte) []byte {
+	if len(plain) == 0 {
+		return append(stored, emptyFrame...)
+	}
+	return encoder().EncodeAll(plain, stored)
+}
+
+// count takes notice of a frame that was written.
+func (s *Sealer) count(stored, plain []byte) {
+	s.entries = append(s.entries, tableEntry{uint32(len(stored)), uint32(len(plain))})
+	s.stored = crc32.Update(s.stored, castagnoli, stored)
+	s.head, s.searched = nil, 0
 }

@@ -494,10 +494,10 @@ func TestLargeTable(t *testing.T) {
 	// 9,000 tiny frames, such as a Sealer would not cut.
 	var plain, stored []byte
 	var entries []tableEntry
-	work := sealPool.Get().(*sealWork)
+	enc := encoder()
 	for i := range 9000 {
 		line := fmt.Appendf(nil, "{\"record_type\":\"state\",\"n\":%d}\n", i)
-		frame := work.enc.EncodeAll(line, nil)
+		frame := enc.EncodeAll(line, nil)
 		plain, stored = append(plain, line...), append(stored, frame...)
 		entries = append(entries, tableEntry{uint32(len(frame)), uint32(len(line))})
 	}

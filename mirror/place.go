@@ -384,6 +384,7 @@ type source struct {
 	prefix  string      // hash of the first prefixAt bytes, "" if there are fewer
 	at      int64
 	done    bool
+	held    store.Body // after read of a heldFile
 }
 
 // read hashes all bytes, and the first at of them.
@@ -394,6 +395,15 @@ func (s *source) read(ctx context.Context, at int64) error {
 	n := s.limit
 	if n == 0 {
 		n = -1
+	}
+	if held, ok := s.f.(*heldFile); ok {
+		p := held.bytes(0, n)
+		s.held = store.BytesBody(p, s.f.Info().ModTime)
+		s.version = version{s.held.Size, s.held.SHA256}
+		if s.prefix, s.at, s.done = "", at, true; at <= int64(len(p)) {
+			s.prefix = fmt.Sprintf("%x", sha256.Sum256(p[:at]))
+		}
+		return nil
 	}
 	r, err := s.f.Range(ctx, 0, n)
 	if err != nil {
@@ -415,6 +425,9 @@ func (s *source) read(ctx context.Context, at int64) error {
 }
 
 func (s *source) body(ctx context.Context) store.Body {
+	if s.held.Open != nil {
+		return s.watch.body(s.held)
+	}
 	return s.watch.body(store.FileBody(ctx, s.f, s.version.Size, s.version.SHA256))
 }
 

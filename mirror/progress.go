@@ -63,7 +63,7 @@ func (w *watch) done(c *candidate, size int64) {
 }
 
 // body returns b, of which is told what is read. What is read again, as for a second
-// place in the mirror, counts once.
+// place in the mirror, counts once, and what a store takes whole when it is done.
 func (w *watch) body(b store.Body) store.Body {
 	if w == nil || w.progress == nil {
 		return b
@@ -84,6 +84,9 @@ type watchedReader struct {
 	watch *watch
 	n     int64
 }
+
+// Unwrap is for store.Whole.
+func (r *watchedReader) Unwrap() any { return r.ReadCloser }
 
 func (r *watchedReader) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)

@@ -134,6 +134,7 @@ func newPusher(o Pushing) (*pusher, error) {
 		planned: map[string]string{},
 		ledger:  newLedger(o.Mirror, o.Origin),
 		index:   &index{m: o.Mirror},
+		holder:  newHolder(max(o.Jobs, 1)),
 	}
 	if p.Now == nil {
 		p.Now = time.Now
@@ -146,8 +147,9 @@ func newPusher(o Pushing) (*pusher, error) {
 
 type pusher struct {
 	Pushing
-	names map[string]codec.ThreadName
-	index *index
+	names  map[string]codec.ThreadName
+	index  *index
+	holder *holder
 
 	pending map[uuid.UUID]bool        // the rollouts that this pass found to do, until they are done
 	waiting map[uuid.UUID][]candidate // those of them that are not idle
@@ -410,9 +412,14 @@ func (p *pusher) one(ctx context.Context, c *candidate, w *watch) (out Outcome, 
 	if err != nil {
 		return out.failed(err), false
 	}
-	defer f.Close()
-	src := &source{f: f, name: c.name(), watch: w}
-	base, pin, err := p.bring(ctx, c, src, &out)
+	var base uuid.UUID
+	var pin *Pin
+	held, err := p.holder.hold(ctx, f)
+	defer held.Close()
+	src := &source{f: held, name: c.name(), watch: w}
+	if err == nil {
+		base, pin, err = p.bring(ctx, c, src, &out)
+	}
 	switch {
 	case base != uuid.Nil:
 		c.base = base
@@ -449,6 +456,9 @@ func (p *pusher) bring(ctx context.Context, c *candidate, src *source, out *Outc
 		}
 	} else {
 		src.current = func() bool { return p.at(ctx, c.path) == src.f.Info().Version }
+		if _, ok := src.f.(*heldFile); ok && !src.current() {
+			return uuid.Nil, nil, errSourceChanged // it may have been read half before and half after
+		}
 	}
 	if err := p.place(ctx, src, slot{key: c.key(), second: c.second}, out); err != nil {
 		return uuid.Nil, nil, err

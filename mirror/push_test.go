@@ -618,17 +618,36 @@ type meddlingFile struct {
 }
 
 func (f meddlingFile) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
-	if f.m.read != nil && off == 0 && n == f.Info().Size {
+	large := f.Info().Size > 8<<20
+	if f.m.read != nil && off == 0 && n == f.Info().Size && large {
 		f.m.read() // it was hashed, and is about to be sent
 	}
-	return f.File.Range(ctx, off, n)
+	r, err := f.File.Range(ctx, off, n)
+	if err != nil || f.m.read == nil || off != 0 || n >= 0 || large {
+		return r, err
+	}
+	return &meddlingReader{ReadCloser: r, read: f.m.read}, nil // half of it was read
+}
+
+type meddlingReader struct {
+	io.ReadCloser
+	read func()
+	n    int
+}
+
+func (r *meddlingReader) Read(p []byte) (int, error) {
+	if r.n > 0 {
+		r.read()
+	}
+	n, err := r.ReadCloser.Read(p[:min(len(p), 4)])
+	r.n += n
+	return n, err
 }
 
 // What changes in a home while it is pushed is pushed as it was or the next time,
 // and never half.
 func TestPushOfWhatChanges(t *testing.T) {
 	t.Parallel()
-	const before = "one\ntwo\n"
 	write := func(t *testing.T, file, content string, flag int) {
 		f, err := os.OpenFile(file, os.O_WRONLY|flag, 0o600)
 		if err != nil {
@@ -641,48 +660,50 @@ func TestPushOfWhatChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	const small = "one\ntwo\n"
+	large := strings.Repeat(strings.Repeat("x", 1023)+"\n", 8<<10) + small // too large to be held in memory
+	type change func(t *testing.T, file string)
+	var (
+		grows change = func(t *testing.T, file string) { write(t, file, "three\n", os.O_APPEND) }
+		cut   change = func(t *testing.T, file string) { write(t, file, "one\n", os.O_TRUNC) }
+		over  change = func(t *testing.T, file string) { write(t, file, "ONE\nTWO\n", 0) }
+		other change = func(t *testing.T, file string) {
+			write(t, file+".new", "ONE\nTWO\n", os.O_CREATE)
+			rename(t, file+".new", file)
+		}
+	)
 	for name, c := range map[string]struct {
-		opened bool // it happens when the file is opened, else when it is sent
-		does   func(t *testing.T, file string)
+		before string
+		opened bool // it happens when the file is opened, else while it is read or before it is sent
+		does   change
 		want   mirror.Action
 		object string // then
 		next   string // after the next push
 	}{
-		"it grows": {
-			false, func(t *testing.T, file string) { write(t, file, "three\n", os.O_APPEND) },
-			mirror.Uploaded, before, before + "three\n",
-		},
-		"it is cut": {
-			false, func(t *testing.T, file string) { write(t, file, "one\n", os.O_TRUNC) },
-			mirror.Waiting, "", "one\n",
-		},
-		"it is written over": {
-			false, func(t *testing.T, file string) { write(t, file, "ONE\nTWO\n", 0) },
-			mirror.Waiting, "", "ONE\nTWO\n",
-		},
-		"it is replaced": {
-			false, func(t *testing.T, file string) {
-				write(t, file+".new", "ONE\nTWO\n", os.O_CREATE)
-				rename(t, file+".new", file)
-			},
-			mirror.Uploaded, before, "ONE\nTWO\n",
-		},
+		"a small one grows":           {small, false, grows, mirror.Waiting, "", small + "three\n"},
+		"a small one is cut":          {small, false, cut, mirror.Waiting, "", "one\n"},
+		"a small one is written over": {small, false, over, mirror.Waiting, "", "ONE\nTWO\n"},
+		"a small one is replaced":     {small, false, other, mirror.Waiting, "", "ONE\nTWO\n"},
+		"a large one grows":           {large, false, grows, mirror.Uploaded, large, large + "three\n"},
+		"a large one is cut":          {large, false, cut, mirror.Waiting, "", "one\n"},
+		"a large one is written over": {large, false, over, mirror.Waiting, "", "ONE\nTWO\n" + large[8:]},
+		"a large one is replaced":     {large, false, other, mirror.Uploaded, large, "ONE\nTWO\n"},
 		"it goes away": {
-			true, func(t *testing.T, file string) { remove(t, file) },
+			small, true, func(t *testing.T, file string) { remove(t, file) },
 			mirror.Waiting, "", "",
 		},
 		"it is archived": {
-			true, func(t *testing.T, file string) {
+			small, true, func(t *testing.T, file string) {
 				rename(t, file, filepath.Join(filepath.Dir(file), "../../../../archived_sessions", filepath.Base(file)))
 			},
-			mirror.Waiting, "", before,
+			mirror.Waiting, "", small,
 		},
 		"it is compressed": {
-			true, func(t *testing.T, file string) {
-				write(t, file+".zst", string(zst(before)), os.O_CREATE)
+			small, true, func(t *testing.T, file string) {
+				write(t, file+".zst", string(zst(small)), os.O_CREATE)
 				remove(t, file)
 			},
-			mirror.Uploaded, before, before,
+			mirror.Uploaded, small, small,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -694,7 +715,7 @@ func TestPushOfWhatChanges(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			write(t, filepath.Join(dir, file), before, os.O_CREATE)
+			write(t, filepath.Join(dir, file), c.before, os.O_CREATE)
 			write(t, filepath.Join(dir, rolloutFile(2, 20)), "another\n", os.O_CREATE)
 			files, err := local.Open(dir, nil)
 			if err != nil {
@@ -714,13 +735,13 @@ func TestPushOfWhatChanges(t *testing.T) {
 				t.Fatalf("%+v, %v", r, err)
 			}
 			if got := tm.objects(t)[key]; got != c.object {
-				t.Errorf("the object has %q", got)
+				t.Errorf("the object has %d bytes, or others: %.100q", len(got), got)
 			}
 			if _, err := h.pushWith(home); err != nil {
 				t.Fatal(err)
 			}
 			if got := tm.objects(t)[key]; got != c.next {
-				t.Errorf("after the next push it has %q", got)
+				t.Errorf("after the next push it has %d bytes, or others: %.100q", len(got), got)
 			}
 		})
 	}

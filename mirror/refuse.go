@@ -23,18 +23,27 @@ const secretSize = 64 << 10
 
 // refuse returns ErrSecret if f is what secretIn knows.
 func refuse(ctx context.Context, f store.File) error {
-	r, err := f.Range(ctx, 0, secretSize+1)
+	head, err := headOf(ctx, f, secretSize+1)
 	if err != nil {
-		return err
-	}
-	head, err := io.ReadAll(r)
-	if err = errors.Join(err, r.Close()); err != nil {
 		return err
 	}
 	if what := secretIn(head); what != "" {
 		return fmt.Errorf("%w but %s, which is never pushed: move it out of the sessions", ErrSecret, what)
 	}
 	return nil
+}
+
+// headOf returns the first n bytes of f, or all if there are fewer.
+func headOf(ctx context.Context, f store.File, n int64) ([]byte, error) {
+	if held, ok := f.(*heldFile); ok {
+		return held.bytes(0, n), nil
+	}
+	r, err := f.Range(ctx, 0, n)
+	if err != nil {
+		return nil, err
+	}
+	head, err := io.ReadAll(r)
+	return head, errors.Join(err, r.Close())
 }
 
 // secretIn says what a file is that begins with p, if it is not a rollout, but what

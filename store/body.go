@@ -14,12 +14,32 @@ import (
 // BytesBody returns a Body with the bytes of p, which must not change while it
 // is in use.
 func BytesBody(p []byte, modTime time.Time) Body {
+	sum := sha256.Sum256(p)
 	return Body{
 		Size:    int64(len(p)),
-		SHA256:  sha256.Sum256(p),
+		SHA256:  sum,
 		ModTime: modTime,
-		Open:    func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(p)), nil },
+		Open:    func() (io.ReadCloser, error) { return &bytesReader{bytes.NewReader(p), p, sum}, nil },
 	}
+}
+
+type bytesReader struct {
+	*bytes.Reader
+	p   []byte
+	sum [32]byte
+}
+
+func (*bytesReader) Close() error { return nil }
+
+// Whole returns the bytes of which a BytesBody has opened r, or the reader that r
+// wraps (see As), and their SHA-256, so that a store need neither read nor hash what
+// is in memory already. Of any other reader ok is false.
+func Whole(r io.Reader) (p []byte, sum [32]byte, ok bool) {
+	b, ok := As[*bytesReader](r)
+	if !ok {
+		return nil, sum, false
+	}
+	return b.p, b.sum, true
 }
 
 // FileBody returns a Body with the plain bytes of f, which must stay open while

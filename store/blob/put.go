@@ -1,6 +1,7 @@
 package blob
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -17,6 +18,7 @@ import (
 	"gocloud.dev/gcerrors"
 
 	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/internal/spare"
 	"github.com/rollout-sync/rollout/store"
 )
 
@@ -38,12 +40,18 @@ const (
 	heldParts   = concurrency + 2
 	maxBuffers  = 40 << 20
 
+	// wholeMax is the most plain bytes that are sealed in memory before they are
+	// sent: what S3 gets in one request.
+	wholeMax = minPart
+
 	// lookTime bounds the look at an object after an upload.
 	lookTime = 30 * time.Second
 )
 
 // Put stores b sealed, or as it is if the name does not end in ".jsonl". It
-// streams, and reads b once; the service's client retries parts by itself. A put
+// streams, and reads b once; the service's client retries parts by itself. Of a
+// store.BytesBody up to 8 MiB the stored form is made in memory instead, which costs
+// less than half of what a stream does beside the compression. A put
 // whose acknowledgement was lost is recognised and nil. The metadata that only
 // the whole body would tell (lines) are left out.
 func (s *Store) Put(ctx context.Context, name string, b store.Body, c store.Cond) (string, error) {
@@ -61,15 +69,56 @@ func (s *Store) put(ctx context.Context, name string, b store.Body, c store.Cond
 	if b.ModTime.IsZero() {
 		b.ModTime = time.Now()
 	}
-	return s.upload(ctx, upload{
+	u := upload{
 		name: name,
 		cond: c,
 		id:   rand.Text(),
 		size: b.Size,
 		tell: true,
 		meta: metadata(codec.Trailer{Size: b.Size, SHA256: b.SHA256, ModTime: b.ModTime}),
-		fill: func(w io.Writer) error { return fill(ctx, name, w, b) },
-	})
+	}
+	if b.Size <= wholeMax && s.rate == nil { // who limits the rate has no use for speed
+		r, err := b.Open()
+		if err != nil {
+			return "", err
+		}
+		defer r.Close()
+		if p, sum, ok := store.Whole(r); ok {
+			if int64(len(p)) != b.Size || sum != b.SHA256 {
+				return "", errHash
+			}
+			return s.putWhole(ctx, u, p, sum, b.ModTime)
+		}
+		b.Open = func() (io.ReadCloser, error) { return io.NopCloser(r), nil }
+	}
+	u.fill = func(w io.Writer) error { return fill(ctx, name, w, b) }
+	return s.upload(ctx, u)
+}
+
+var errHash = fmt.Errorf("%w: the source's hash is not the one it had", store.ErrChanged)
+
+// storedForms are buffers for the stored form of what is put whole.
+var storedForms = spare.NewBuffers(4, 2)
+
+// putWhole makes the object of p, whose hash is sum.
+func (s *Store) putWhole(ctx context.Context, u upload, p []byte, sum [32]byte, modTime time.Time) (string, error) {
+	if u.content = p; !isSealed(u.name) {
+		return s.upload(ctx, u)
+	}
+	need := u.size // about, of what does not compress
+	if err := s.buffers.Acquire(ctx, need); err != nil {
+		return "", err
+	}
+	defer s.buffers.Release(need)
+	var err error
+	if u.content, err = codec.Seal(storedForms.Get(len(p)), p, sum, modTime); err != nil {
+		return "", err
+	}
+	version, err := s.upload(ctx, u)
+	if err == nil { // or a client may be reading it still
+		storedForms.Put(u.content)
+	}
+	return version, err
 }
 
 // metadata returns what an object's metadata repeat. Lines that are not known
@@ -107,7 +156,7 @@ func fill(ctx context.Context, name string, w io.Writer, b store.Body) (err erro
 		return err
 	}
 	if z.Trailer().SHA256 != b.SHA256 {
-		return fmt.Errorf("%w: the source's hash is not the one it had", store.ErrChanged)
+		return errHash
 	}
 	return nil
 }
@@ -120,7 +169,9 @@ type upload struct {
 	size int64  // at least what will be stored, about
 	tell bool   // the version is wanted, if it costs a request
 	meta map[string]string
-	fill func(io.Writer) error // writes the stored bytes
+	fill func(io.Writer) error // writes the stored bytes; nil: they are content
+
+	content []byte
 }
 
 // errStopped is what the other side of an upload sees when one side has failed;
@@ -135,11 +186,13 @@ func (s *Store) upload(ctx context.Context, u upload) (string, error) {
 	}
 	key := keyOf(u.name)
 	part := max(minPart, u.size/maxParts+1)
-	need := min(2*u.size, heldParts*part, maxBuffers)
-	if err := s.buffers.Acquire(ctx, need); err != nil {
-		return "", err
+	if u.fill != nil {
+		need := min(2*u.size, heldParts*part, maxBuffers)
+		if err := s.buffers.Acquire(ctx, need); err != nil {
+			return "", err
+		}
+		defer s.buffers.Release(need)
 	}
-	defer s.buffers.Release(need)
 
 	meta := maps.Clone(u.meta)
 	if isStoredForm(u.name) {
@@ -155,10 +208,17 @@ func (s *Store) upload(ctx context.Context, u upload) (string, error) {
 		Metadata:       meta,
 		IfNotExist:     u.cond.IfAbsent,
 	}
+	content := bytes.NewReader(u.content)
 	if s.service.Write != nil {
 		w := Write{IfVersion: u.cond.IfVersion, PartSize: part, Concurrency: concurrency}
 		if s.service.SingleWriter {
 			w.IfVersion = ""
+		}
+		if u.fill == nil {
+			w.Take = func() []byte {
+				content.Reset(nil)
+				return u.content
+			}
 		}
 		o.BeforeWrite = func(as func(any) bool) (err error) {
 			version, err = s.service.Write(s.bucket, as, w)
@@ -166,38 +226,19 @@ func (s *Store) upload(ctx context.Context, u upload) (string, error) {
 		}
 	}
 
-	// Upload, because a NewWriter of azblob panics when its upload fails; with a
-	// context to cancel, because Upload goes on to Close, and so to publish what
-	// it has, after the reader has failed (memblob, gcsblob).
-	uploading, cancel := context.WithCancel(ctx)
-	defer cancel()
-	pr, pw := io.Pipe()
-	var (
-		filled  = make(chan struct{})
-		fillErr error
-		unlock  = func() {}
-	)
-	go func() {
-		defer close(filled)
-		fillErr = u.fill(s.limited(ctx, uploading, pw))
-		if fillErr == nil && s.service.SingleWriter {
-			unlock, fillErr = s.hold(ctx, key, u.cond)
+	unlock := func() {}
+	defer func() { unlock() }()
+	var err, fillErr error
+	if u.fill != nil {
+		unlock, fillErr, err = s.stream(ctx, key, u, o)
+	} else {
+		if s.service.SingleWriter {
+			if unlock, err = s.hold(ctx, key, u.cond); err != nil {
+				return "", err
+			}
 		}
-		if fillErr != nil {
-			cancel()
-			pw.CloseWithError(errStopped)
-			return
-		}
-		pw.Close()
-	}()
-	err := s.bucket.Upload(uploading, key, pr, o)
-	pr.CloseWithError(errStopped)
-	cancel() // who waits for the rate
-	<-filled
-	if fillErr == nil {
-		defer unlock()
+		err = s.bucket.Upload(ctx, key, content, o)
 	}
-
 	switch {
 	case fillErr != nil && !errors.Is(fillErr, errStopped):
 		return "", fillErr
@@ -216,6 +257,37 @@ func (s *Store) upload(ctx context.Context, u upload) (string, error) {
 		return s.stored(ctx, key, u.id)
 	}
 	return v, nil
+}
+
+// stream uploads what u.fill writes. It returns what fill failed with, and what the
+// upload did.
+func (s *Store) stream(ctx context.Context, key string, u upload, o *gcblob.WriterOptions) (unlock func(), fillErr, err error) {
+	// Upload, because a NewWriter of azblob panics when its upload fails; with a
+	// context to cancel, because Upload goes on to Close, and so to publish what
+	// it has, after the reader has failed (memblob, gcsblob).
+	uploading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pr, pw := io.Pipe()
+	filled := make(chan struct{})
+	unlock = func() {}
+	go func() {
+		defer close(filled)
+		fillErr = u.fill(s.limited(ctx, uploading, pw))
+		if fillErr == nil && s.service.SingleWriter {
+			unlock, fillErr = s.hold(ctx, key, u.cond)
+		}
+		if fillErr != nil {
+			cancel()
+			pw.CloseWithError(errStopped)
+			return
+		}
+		pw.Close()
+	}()
+	err = s.bucket.Upload(uploading, key, pr, o)
+	pr.CloseWithError(errStopped)
+	cancel() // who waits for the rate
+	<-filled
+	return unlock, fillErr, err
 }
 
 // settle finds out what became of an upload that was sent whole and ended with
@@ -272,7 +344,7 @@ func (s *Store) look(ctx context.Context, key string) (*gcblob.Attributes, error
 func (s *Store) hold(ctx context.Context, key string, c store.Cond) (unlock func(), err error) {
 	unlock, err = s.locks.lock(ctx, key)
 	if err != nil {
-		return nil, err
+		return func() {}, err
 	}
 	a, err := s.bucket.Attributes(ctx, key)
 	if err != nil {
@@ -288,7 +360,7 @@ func (s *Store) hold(ctx context.Context, key string, c store.Cond) (unlock func
 	}
 	if err != nil {
 		unlock()
-		return nil, err
+		return func() {}, err
 	}
 	return unlock, nil
 }

@@ -51,6 +51,11 @@ type Write struct {
 	IfVersion   string // replace this version only; "" is no condition
 	PartSize    int64  // of a multi-part upload
 	Concurrency int    // parts sent at a time
+
+	// Take, if not nil, takes the object's bytes out of the upload, which is empty
+	// from then on: for a client that would copy a body whose length it does not
+	// know, and can be given one in another way.
+	Take func() []byte
 }
 
 // conditional reports whether the service can replace one version only.

@@ -8,6 +8,7 @@
 package s3
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -193,6 +194,9 @@ func prepareWrite(bucket *gcblob.Bucket, as func(any) bool, w blob.Write) (func(
 		in.IfMatch = quote(w.IfVersion)
 	}
 	watched := &watchedClient{Client: client}
+	if w.Take != nil {
+		watched.content = w.Take()
+	}
 	*manager = *transfermanager.New(watched, func(o *transfermanager.Options) {
 		o.RequestChecksumCalculation = client.Options().RequestChecksumCalculation
 		o.PartSizeBytes = w.PartSize
@@ -207,13 +211,19 @@ func prepareWrite(bucket *gcblob.Bucket, as func(any) bool, w blob.Write) (func(
 }
 
 // A watchedClient keeps the ETag of the object that it completes, makes sure of
-// what it aborts, and asks again where a condition could not be judged.
+// what it aborts, and asks again where a condition could not be judged. What is in
+// memory it sends from there: the transfer manager v0.4.3 reads the first part into a
+// buffer that it lets grow.
 type watchedClient struct {
 	*s3.Client
-	etag atomic.Value // string
+	etag    atomic.Value // string
+	content []byte       // of the object, if the manager was given none
 }
 
 func (c *watchedClient) PutObject(ctx context.Context, in *s3.PutObjectInput, o ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+	if c.content != nil {
+		in.Body = bytes.NewReader(c.content)
+	}
 	out, err := c.Client.PutObject(ctx, in, append(slices.Clip(o), retryConflict)...)
 	if err == nil {
 		c.etag.Store(aws.ToString(out.ETag))

@@ -1,0 +1,61 @@
+// Package spare keeps what is costly to make for its next use. Unlike a sync.Pool it
+// does not forget at a garbage collection, of which there are many where memory is
+// limited: there, pools of buffers of MBs are garbage themselves.
+package spare
+
+// A List keeps a few values that nobody uses at the moment. It may be used
+// concurrently.
+type List[T any] struct {
+	free chan T
+	one  func() T
+}
+
+// NewList returns a List of at most n values, which calls one to make one when it has
+// none.
+func NewList[T any](n int, one func() T) *List[T] {
+	return &List[T]{make(chan T, n), one}
+}
+
+// Get takes a value out of the list, or makes one.
+func (l *List[T]) Get() T {
+	select {
+	case v := <-l.free:
+		return v
+	default:
+		return l.one()
+	}
+}
+
+// Put gives a value back, which its user must not use any more.
+func (l *List[T]) Put(v T) {
+	select {
+	case l.free <- v:
+	default:
+	}
+}
+
+// Border is the capacity up to which a buffer is small.
+const Border = 1 << 20
+
+// Buffers keeps byte slices, small and large ones apart, so that what is small does
+// not hold what is large. It may be used concurrently.
+type Buffers struct{ small, large *List[[]byte] }
+
+// NewBuffers returns Buffers that keep at most so many.
+func NewBuffers(small, large int) *Buffers {
+	none := func() []byte { return nil }
+	return &Buffers{NewList(small, none), NewList(large, none)}
+}
+
+// Get returns an empty slice for about n bytes; it may have to grow.
+func (b *Buffers) Get(n int) []byte { return b.of(n).Get()[:0] }
+
+// Put gives p back, which its user must not use any more.
+func (b *Buffers) Put(p []byte) { b.of(cap(p)).Put(p) }
+
+func (b *Buffers) of(n int) *List[[]byte] {
+	if n > Border {
+		return b.large
+	}
+	return b.small
+}
