@@ -152,15 +152,20 @@ func rollouts(ctx context.Context, s store.Source, dirs ...string) iter.Seq2[fou
 				yield(found{}, err)
 				return
 			}
-			n, err := codec.ParseName(path.Base(e.Name))
-			if err != nil || !strings.HasSuffix(e.Name, logSuffix) {
-				continue // not a rollout, and never touched
-			}
-			if !yield(found{e.Name, n, e.Info}, nil) {
+			if r, ok := foundAt(e); ok && !yield(r, nil) {
 				return
 			}
 		}
 	}
+}
+
+// foundAt returns the rollout that e is; false of what is none, and never touched.
+func foundAt(e store.Entry) (found, bool) {
+	if !strings.HasSuffix(e.Name, logSuffix) {
+		return found{}, false
+	}
+	n, err := codec.ParseName(path.Base(e.Name))
+	return found{e.Name, n, e.Info}, err == nil
 }
 
 // walk yields every log below dirs.

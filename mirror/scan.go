@@ -83,8 +83,7 @@ func (p *pusher) scan(ctx context.Context) ([][]candidate, error) {
 		if value != nil {
 			there++
 		}
-		var known fileState
-		ok := value != nil && json.Unmarshal(value, &known) == nil
+		known, ok := fileStateOf(value, r.Info.Version)
 		clean := ok && known.Version == r.Info.Version
 		if clean && len(p.names) > 0 || known.Name != "" {
 			clean = clean && known.Name == p.names[r.Name.Session.String()].Name
@@ -108,7 +107,7 @@ func (p *pusher) scan(ctx context.Context) ([][]candidate, error) {
 		}
 	}
 	err := p.State.snapshot(files, func(get func(string) []byte) error {
-		for r, err := range ahead(rollouts(ctx, p.Home, sessionsDir, archivedDir)) {
+		for r, err := range atOnce(ctx, p.Home, sessionsDir, archivedDir) {
 			if err != nil {
 				return err
 			}
@@ -170,50 +169,70 @@ func (p *pusher) scan(ctx context.Context) ([][]candidate, error) {
 	return groups, nil
 }
 
-// ahead runs seq in another goroutine, some entries ahead of who ranges over it.
-func ahead(seq iter.Seq2[found, error]) iter.Seq2[found, error] {
-	const batch = 256
-	type entries struct {
+// atOnce yields what rollouts does, and looks at several directories at a time, while
+// its caller deals with what was found.
+func atOnce(ctx context.Context, s store.Source, dirs ...string) iter.Seq2[found, error] {
+	const (
+		lists = 4   // directories at a time
+		batch = 256 // rollouts that are handed over together
+	)
+	type part struct {
 		found []found
+		dirs  []string
 		err   error
+		last  bool // of its directory
 	}
 	return func(yield func(found, error) bool) {
-		ready, left := make(chan entries, 4), make(chan struct{})
-		go func() {
-			defer close(ready)
-			var e entries
-			send := func() bool {
-				select {
-				case ready <- e:
-					e = entries{}
-					return true
-				case <-left:
-					return false
+		ctx, cancel := context.WithCancel(ctx)
+		parts := make(chan part, lists)
+		list := func(dir string) {
+			var p part
+			for e, err := range s.List(ctx, dir, store.ListOptions{}) {
+				if r, ok := foundAt(e); err != nil {
+					p.err = err
+					break
+				} else if e.Dir {
+					p.dirs = append(p.dirs, e.Name)
+				} else if ok {
+					p.found = append(p.found, r)
+				}
+				if len(p.found) == batch {
+					parts <- p
+					p = part{}
 				}
 			}
-			for f, err := range seq {
-				if e.err = err; err == nil {
-					e.found = append(e.found, f)
-				}
-				if (err != nil || len(e.found) == batch) && !send() {
-					return
-				}
+			if errors.Is(p.err, fs.ErrNotExist) { // a directory that is not there, or not any more
+				p.err = nil
 			}
-			send()
-		}()
-		// The goroutine ends before the range does: what it reads may be closed then.
+			p.last = true
+			parts <- p
+		}
+		running := 0
+		// The goroutines end before the range does: what they read may be closed then.
 		defer func() {
-			close(left)
-			for range ready {
+			for cancel(); running > 0; {
+				if p := <-parts; p.last {
+					running--
+				}
 			}
 		}()
-		for e := range ready {
-			for _, f := range e.found {
-				if !yield(f, nil) {
+		for len(dirs) > 0 || running > 0 {
+			for ; len(dirs) > 0 && running < lists; running++ {
+				go list(dirs[0])
+				dirs = dirs[1:]
+			}
+			p := <-parts
+			if p.last {
+				running--
+			}
+			dirs = append(p.dirs, dirs...)
+			for _, r := range p.found {
+				if !yield(r, nil) {
 					return
 				}
 			}
-			if e.err != nil && !yield(found{}, e.err) {
+			if p.err != nil {
+				yield(found{}, p.err)
 				return
 			}
 		}

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,6 +67,18 @@ type fileState struct {
 	Beside  bool   `json:"beside,omitempty"`  // another file of its name has the current version
 	Waiting string `json:"waiting,omitempty"` // Info.Version of one with a time in the future
 	Base    *Pin   `json:"base,omitempty"`    // what it begins with
+}
+
+// fileStateOf decodes value; false if there is none that makes sense. Nearly all are of
+// files that are as they were, which have the version that is likely and nothing else.
+// To decode those would take a tenth of a push that has nothing to do.
+func fileStateOf(value []byte, likely string) (s fileState, ok bool) {
+	rest, begins := bytes.CutPrefix(value, []byte(`{"version":"`))
+	rest, ends := bytes.CutSuffix(rest, []byte(`"}`))
+	if begins && ends && string(rest) == likely && !strings.ContainsAny(likely, `"\`) {
+		return fileState{Version: likely}, true
+	}
+	return s, value != nil && json.Unmarshal(value, &s) == nil
 }
 
 // objectState is what this home knows of an object that has bytes of its own.

@@ -1,9 +1,9 @@
 package store
 
 import (
-	"cmp"
 	"iter"
 	"slices"
+	"strings"
 )
 
 // Ordered returns entries, which may come in any order, in the order and within
@@ -11,14 +11,14 @@ import (
 // List over something unsorted. With a Limit it holds at most twice that many
 // entries at a time, else all of them.
 func Ordered(o ListOptions, entries iter.Seq2[Entry, error]) iter.Seq2[Entry, error] {
-	compare := func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) }
+	compare := func(a, b Entry) int { return strings.Compare(a.Name, b.Name) }
 	if o.Desc {
-		compare = func(a, b Entry) int { return cmp.Compare(b.Name, a.Name) }
+		compare = func(a, b Entry) int { return strings.Compare(b.Name, a.Name) }
 	}
 	return func(yield func(Entry, error) bool) {
 		var kept []Entry
 		settle := func() {
-			slices.SortStableFunc(kept, compare)
+			slices.SortFunc(kept, compare)
 			kept = slices.CompactFunc(kept, func(a, b Entry) bool { return a.Name == b.Name })
 			if o.Limit > 0 && len(kept) > o.Limit {
 				kept = kept[:o.Limit]

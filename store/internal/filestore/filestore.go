@@ -385,11 +385,15 @@ func (s *Store) openDir(ctx context.Context, dir string) (vfs.Dir, error) {
 // forms, and tells of the compressed ones before.
 func (s *Store) walk(ctx context.Context, d vfs.Dir, dir string, isSealed func(name string)) iter.Seq2[store.Entry, error] {
 	const batch = 1024 // bounds the memory for a directory of a million files
+	below := dir + "/"
+	if dir == "." {
+		below = ""
+	}
 	return func(yield func(store.Entry, error) bool) {
 		for {
 			found, err := d.ReadDir(batch)
 			for _, f := range found {
-				e := store.Entry{Name: path.Join(dir, f.Name()), Dir: f.IsDir()}
+				e := store.Entry{Name: below + f.Name(), Dir: f.IsDir()}
 				sealed := !e.Dir && strings.HasSuffix(e.Name, logSuffix+sealedSuffix)
 				if sealed {
 					e.Name = strings.TrimSuffix(e.Name, sealedSuffix)
