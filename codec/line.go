@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"runtime"
 )
 
 // A Line is one line of a rollout.
@@ -126,10 +127,24 @@ func (s *lineReader) gather(part []byte) {
 }
 
 // gathered returns the line. One in pieces is copied once, to what it takes: by growing
-// on, room for 100 MB would leave behind 400 MB of smaller ones.
+// on, room for 100 MB would leave behind 400 MB of smaller ones. The pieces are garbage
+// then, and so is what was decoded of the line before: of a long line neither may be
+// there still when as much is made room for again.
 func (s *lineReader) gathered() []byte {
-	if s.pieces != nil {
-		s.spill, s.pieces = bytes.Join(s.pieces, nil), nil
+	const long = 32 << 20 // to copy as much takes longer than to collect garbage
+	length := len(s.spill)
+	for _, p := range s.pieces {
+		length += len(p)
+	}
+	if length >= long {
+		runtime.GC()
+	}
+	if s.pieces == nil {
+		return s.spill
+	}
+	s.spill, s.pieces = bytes.Join(s.pieces, nil), nil
+	if length >= long {
+		runtime.GC()
 	}
 	return s.spill
 }

@@ -67,6 +67,7 @@ func Records(r io.Reader, limit int) iter.Seq2[Record, error] {
 		s := newLineReader(r, limit)
 		var records []Record
 		for number := 1; ; number++ {
+			clear(records) // else they keep the last line, besides the next one
 			records = records[:0]
 			offset := s.offset
 			nuls := s.skipNUL()
@@ -106,6 +107,7 @@ func RecordsBackward(r io.ReaderAt, size int64, limit int) iter.Seq2[Record, err
 		s := &backwardReader{r: r, pos: size, limit: limit}
 		var records []Record
 		for number := -1; ; number-- {
+			clear(records) // else they keep the last line, besides the next one
 			l, length, err := s.next()
 			if err == io.EOF {
 				return

@@ -32,30 +32,30 @@ func newHolder(jobs int) *holder {
 }
 
 // hold returns f with what it has now in memory, once there is a place for it, or f
-// itself if that is too much. Closing it closes f.
-func (h *holder) hold(ctx context.Context, f store.File) (store.File, error) {
+// itself if that is too much or cannot be read, as who reads f will find out. Closing it
+// closes f.
+func (h *holder) hold(ctx context.Context, f store.File) store.File {
 	places := h.smaller
 	switch size := f.Info().Size; {
 	case size < 0 || size > heldMax:
-		return f, nil
+		return f
 	case size >= spare.Border:
 		places = h.larger
 	}
 	select {
 	case places <- struct{}{}:
 	case <-ctx.Done():
-		return f, ctx.Err()
+		return f
 	}
 	held := &heldFile{File: f, release: func(p []byte) {
 		h.buffers.Put(p)
 		<-places
 	}}
-	ok, err := held.read(ctx, h.buffers)
-	if !ok || err != nil {
+	if !held.read(ctx, h.buffers) {
 		held.release(held.p)
-		return f, err
+		return f
 	}
-	return held, nil
+	return held
 }
 
 // A heldFile is a File whose bytes are in memory.
@@ -65,11 +65,11 @@ type heldFile struct {
 	release func(p []byte)
 }
 
-// read reads the whole file. It reports false if the file has grown.
-func (f *heldFile) read(ctx context.Context, buffers *spare.Buffers) (bool, error) {
+// read reads the whole file. It reports false if the file has grown or fails.
+func (f *heldFile) read(ctx context.Context, buffers *spare.Buffers) bool {
 	r, err := f.File.Range(ctx, 0, -1)
 	if err != nil {
-		return false, err
+		return false
 	}
 	need := int(f.Info().Size) + 1
 	if f.p = buffers.Get(need); cap(f.p) < need {
@@ -77,11 +77,8 @@ func (f *heldFile) read(ctx context.Context, buffers *spare.Buffers) (bool, erro
 	}
 	n, err := io.ReadFull(r, f.p[:need])
 	f.p = f.p[:n]
-	grown := err == nil
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = nil
-	}
-	return !grown, errors.Join(err, r.Close())
+	ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return r.Close() == nil && ended
 }
 
 func (f *heldFile) Range(_ context.Context, off, n int64) (io.ReadCloser, error) {

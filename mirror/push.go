@@ -412,14 +412,10 @@ func (p *pusher) one(ctx context.Context, c *candidate, w *watch) (out Outcome, 
 	if err != nil {
 		return out.failed(err), false
 	}
-	var base uuid.UUID
-	var pin *Pin
-	held, err := p.holder.hold(ctx, f)
-	defer held.Close()
-	src := &source{f: held, name: c.name(), watch: w}
-	if err == nil {
-		base, pin, err = p.bring(ctx, c, src, &out)
-	}
+	f = p.holder.hold(ctx, f)
+	defer f.Close()
+	src := &source{f: f, name: c.name(), watch: w}
+	base, pin, err := p.bring(ctx, c, src, &out)
 	switch {
 	case base != uuid.Nil:
 		c.base = base

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -122,6 +123,9 @@ func (b *entryBuilder) item(it Item) {
 	}
 	if it.Type != codec.TypeSessionMeta && it.Type != codec.TypeTurnContext {
 		b.settleSession()
+	}
+	if it.Type == codec.TypeResponseItem {
+		b.endMessages()
 	}
 	payload, _ := it.Decode() // what fits of it: another version wrote the rest
 	switch p := payload.(type) {
@@ -358,15 +362,31 @@ func (b *entryBuilder) hold(r role, e Entry) {
 	if b.events[r] || e.Text == "" && len(e.Images) == 0 {
 		return
 	}
-	size := 0
-	for i := range b.held {
-		size += b.held[i].size()
-	}
-	if size > maxWaitingBytes || len(b.held) == maxHeld || len(b.held) > 0 && b.held[0].role != r {
+	if b.heldSize() > maxWaitingBytes || len(b.held) == maxHeld || len(b.held) > 0 && b.held[0].role != r {
 		b.release()
 	}
 	e.Kind, e.Line, e.Time = roleKinds[r], b.line, b.time
 	b.held = append(b.held, heldMessage{r, e})
+}
+
+// endMessages lets go of what was kept of large messages for their events, which would
+// have come by now. It would be there still when as much again is decoded.
+func (b *entryBuilder) endMessages() {
+	of := Entry{Images: b.images}
+	large := max(b.heldSize(), of.size()) > maxWaitingBytes
+	b.images, of.Images = nil, nil
+	if large {
+		b.release()
+		runtime.GC()
+	}
+}
+
+func (b *entryBuilder) heldSize() int {
+	size := 0
+	for i := range b.held {
+		size += b.held[i].size()
+	}
+	return size
 }
 
 // maxHeld is how many messages are held. In front of the first event of the user
