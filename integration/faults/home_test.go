@@ -195,24 +195,21 @@ func (s sessions) among(versions ...sessions) error {
 	return nil
 }
 
-// restored reads all files of a home, which may have sessions, their names and locks
-// and nothing else.
-func restored(home string) (sessions, error) {
+// restored reads the sessions of a home, and names all other files but the locks that
+// Codex has too.
+func restored(home string) (s sessions, others []string, err error) {
 	names, err := files(home)
-	if err != nil {
-		return nil, err
-	}
-	s := sessions{}
+	s = sessions{}
 	for _, name := range names {
-		if name == ".tmp/rollout-maintenance.lock" || strings.HasSuffix(name, ".lock") && strings.HasPrefix(name, "LOCKDIR") {
-			continue
-		}
-		if !strings.HasPrefix(name, "sessions/") || !strings.HasSuffix(name, ".jsonl") {
-			return nil, fmt.Errorf("there is %s", name)
-		}
-		if s[name], err = os.ReadFile(filepath.Join(home, name)); err != nil {
-			return nil, err
+		switch {
+		case name == ".tmp/rollout-maintenance.lock" || strings.HasPrefix(name, "thread-writer-locks/"):
+		case !strings.HasPrefix(name, "sessions/") || !strings.HasSuffix(name, ".jsonl") || strings.HasPrefix(filepath.Base(name), "."):
+			others = append(others, name)
+		default:
+			var e error
+			s[name], e = os.ReadFile(filepath.Join(home, name))
+			err = errors.Join(err, e)
 		}
 	}
-	return s, nil
+	return s, others, err
 }

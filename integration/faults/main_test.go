@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -102,7 +103,7 @@ func run(cmd *exec.Cmd) (ended, error) {
 }
 
 // line is what each line on standard error may look like.
-var line = regexp.MustCompile(`^(error|failed|warning|damaged|vanished|incomplete): .|^rollout-sync: .`)
+var line = regexp.MustCompile(`^(error|failed|warning|damaged|vanished|incomplete|damaged objects): .|^rollout-sync: .`)
 
 // check returns an error if standard error has something that is not for people to
 // read, or if a run failed without a word.
@@ -187,4 +188,12 @@ func newBucket() (dir, name string, err error) {
 func account(t *testing.T, part, version string, cases, faults int) {
 	t.Helper()
 	parts.Add(t, parts.Entry{Part: part, Version: version, Cases: cases, Faults: faults})
+}
+
+// kernel is the version of the system, whose files and signals are put to the test.
+func kernel() string {
+	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		return strings.TrimSpace(string(b))
+	}
+	return runtime.GOOS
 }

@@ -20,17 +20,18 @@ var kinds = []struct {
 	// transient is what the program gets over by itself. What it does when it does
 	// not try again is tried out too, but for those that are alike.
 	transient, alike bool
+	sending          bool // befalls only what is sent
 }{
-	{"a reset before the body", resetBefore, 1, true, false},
-	{"a reset in the body", resetInBody, 1, true, false},
-	{"a lost reply", loseReply, 1, true, false},
-	{"500", refuse(http.StatusInternalServerError, "InternalError"), 2, true, false},
-	{"503", refuse(http.StatusServiceUnavailable, "ServiceUnavailable"), 1, true, true},
-	{"SlowDown", refuse(http.StatusServiceUnavailable, "SlowDown"), 2, true, true},
-	{"a reply cut short", truncate, 1, false, false},
-	{"a false reply", falsifyReply, 1, false, false},
-	{"a false request", falsifyRequest, 1, false, false},
-	{"an outage", resetBefore, always, false, false},
+	{"a reset before the body", resetBefore, 1, true, false, false},
+	{"a reset in the body", resetInBody, 1, true, false, true},
+	{"a lost reply", loseReply, 1, true, false, false},
+	{"500", refuse(http.StatusInternalServerError, "InternalError"), 2, true, false, false},
+	{"503", refuse(http.StatusServiceUnavailable, "ServiceUnavailable"), 1, true, true, false},
+	{"SlowDown", refuse(http.StatusServiceUnavailable, "SlowDown"), 2, true, true, false},
+	{"a reply cut short", truncate, 1, false, false, false},
+	{"a false reply", falsifyReply, 1, false, false, false},
+	{"a false request", falsifyRequest, 1, false, false, true},
+	{"an outage", resetBefore, always, false, false, false},
 }
 
 // always is a number of faults that never ends.
@@ -101,7 +102,7 @@ func (c pushCase) try(t *testing.T, s scene) (faults int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	p.harm(func(n int) fault {
+	p.harm(func(n int, _ *http.Request) fault {
 		if n >= c.at && n < c.at+kind.times {
 			return kind.fault
 		}

@@ -26,19 +26,19 @@ type proxy struct {
 	closed chan struct{}
 
 	mu       sync.Mutex
-	harms    func(n int) fault
+	harms    func(n int, r *http.Request) fault
 	requests []string // method and URI
 }
 
 // newProxy returns a proxy with harm, which may be nil.
-func newProxy(harm func(n int) fault) *proxy {
+func newProxy(harm func(n int, r *http.Request) fault) *proxy {
 	p := &proxy{harms: harm, closed: make(chan struct{})}
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		p.requests = append(p.requests, r.Method+" "+r.RequestURI)
 		var f fault
 		if p.harms != nil {
-			f = p.harms(len(p.requests))
+			f = p.harms(len(p.requests), r)
 		}
 		p.mu.Unlock()
 		if f == nil {
@@ -51,7 +51,7 @@ func newProxy(harm func(n int) fault) *proxy {
 }
 
 // harm sets what befalls the n'th request, counted from 1 since restart.
-func (p *proxy) harm(harm func(n int) fault) {
+func (p *proxy) harm(harm func(n int, r *http.Request) fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.harms = harm
@@ -197,21 +197,21 @@ func falsifyRequest(p *proxy, w http.ResponseWriter, r *http.Request) {
 	p.forward(w, r, nil)
 }
 
-// hang takes the request, but for its body, and never answers.
-func hang(p *proxy, _ http.ResponseWriter, _ *http.Request) {
+// hangTaking takes the request, but for its body, and never answers.
+func hangTaking(p *proxy, _ http.ResponseWriter, _ *http.Request) {
 	p.harmed()
 	<-p.closed
 }
 
-// hangAfter takes all of the request and never answers.
-func hangAfter(p *proxy, _ http.ResponseWriter, r *http.Request) {
+// hangAnswering takes all of the request and never answers.
+func hangAnswering(p *proxy, _ http.ResponseWriter, r *http.Request) {
 	p.harmed()
 	_, _ = io.Copy(io.Discard, r.Body)
 	<-p.closed
 }
 
-// hangInReply sends half of the reply, and then nothing.
-func hangInReply(p *proxy, w http.ResponseWriter, r *http.Request) {
+// hangSending sends half of the reply, and then nothing.
+func hangSending(p *proxy, w http.ResponseWriter, r *http.Request) {
 	p.forward(w, r, func(reply *http.Response) error {
 		p.harmed()
 		rest := readerFunc(func([]byte) (int, error) {
