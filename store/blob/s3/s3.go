@@ -35,6 +35,7 @@ import (
 	"gocloud.dev/gcerrors"
 
 	"github.com/rollout-sync/rollout/store/blob"
+	"github.com/rollout-sync/rollout/store/blob/internal/stall"
 )
 
 // Scheme is the URL scheme that URLOpener is for.
@@ -46,7 +47,8 @@ const (
 	// seconds; one that would exceed maxPause is just that, which none does.
 	maxAttempts = 5
 	maxPause    = 16 * time.Second
-	// replyTimeout bounds the wait for a reply to a request that was sent whole.
+	// replyTimeout bounds the wait for a reply to a request that was sent whole, and
+	// for a connection to go on in the middle of either.
 	replyTimeout = 2 * time.Minute
 
 	// abortTimeout bounds the clean-up after an upload that failed; without it the
@@ -137,7 +139,10 @@ func limit(o *s3.Options) {
 	}
 	o.Retryer = retry.AddWithMaxAttempts(o.Retryer, attempts)
 	if c, ok := o.HTTPClient.(*awshttp.BuildableClient); ok {
-		o.HTTPClient = c.WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = replyTimeout })
+		o.HTTPClient = c.WithTransportOptions(func(t *http.Transport) {
+			t.ResponseHeaderTimeout = replyTimeout
+			stall.Bound(t, replyTimeout)
+		})
 	}
 }
 
