@@ -26,7 +26,9 @@ func path(n int) string {
 }
 
 // id is that of a session at a path.
-func id(path string) string { return path[len(path)-len("01a1f81e-6bb9-7000-8000-000000000000.jsonl"):][:36] }
+func id(path string) string {
+	return path[len(path)-len("01a1f81e-6bb9-7000-8000-000000000000.jsonl"):][:36]
+}
 
 // session is the n'th, of about that size, which hardly compresses.
 func session(r *rand.Rand, n, size int) []byte {
@@ -59,11 +61,11 @@ func newSessions(seed uint64, sizes ...int) sessions {
 	return s
 }
 
-// write puts the sessions into a home.
+// write puts the sessions into a home, in order, so that the first is the oldest.
 func (s sessions) write(home string) error {
-	for name, content := range s {
+	for _, name := range slices.Sorted(maps.Keys(s)) {
 		file := filepath.Join(home, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, content, 0o600)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, s[name], 0o600)); err != nil {
 			return err
 		}
 	}
