@@ -31,6 +31,7 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	_ = flag.Set("test.parallel", "6") // most of the tests wait most of the time
 	code := 1
 	func() {
 		dir, err := os.MkdirTemp("", "rollout-faults-*")
@@ -42,8 +43,11 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			return
 		}
-		defer gateway.Stop()
 		code = m.Run()
+		if err := gateway.Stop(); err != nil { // then nothing that a test says of S3 counts
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
 	}()
 	os.Exit(code)
 }

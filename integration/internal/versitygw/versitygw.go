@@ -21,6 +21,7 @@ type Server struct {
 	Version string
 
 	cmd    *exec.Cmd
+	said   bytes.Buffer
 	exited chan struct{}
 }
 
@@ -42,10 +43,9 @@ func Start(dir, access, secret string) (*Server, error) {
 	if err := errors.Join(os.Mkdir(s.Data, 0o700), os.Mkdir(sidecar, 0o700)); err != nil {
 		return nil, err
 	}
-	var said bytes.Buffer
 	s.cmd = exec.Command(path, "-a", access, "-s", secret, "-p", s.Addr, "--quiet", "posix", "--sidecar", sidecar, s.Data)
 	s.cmd.Dir = dir
-	s.cmd.Stdout, s.cmd.Stderr = &said, &said
+	s.cmd.Stdout, s.cmd.Stderr = &s.said, &s.said
 	dieWithParent(s.cmd)
 	started := make(chan error, 1)
 	go func() {
@@ -68,20 +68,25 @@ func Start(dir, access, secret string) (*Server, error) {
 		}
 		select {
 		case <-s.exited:
-			return nil, fmt.Errorf("versitygw has ended: %s", &said)
+			return nil, s.Stop()
 		case <-time.After(10 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			s.Stop()
-			return nil, fmt.Errorf("versitygw does not answer: %w\n%s", err, &said)
+			return nil, errors.Join(fmt.Errorf("versitygw does not answer: %w", err), s.Stop())
 		}
 	}
 }
 
-// Stop ends the server.
-func (s *Server) Stop() {
+// Stop ends the server. It is an error if that has ended before.
+func (s *Server) Stop() error {
+	select {
+	case <-s.exited:
+		return fmt.Errorf("versitygw has ended: %v: %s", s.cmd.ProcessState, &s.said)
+	default:
+	}
 	_ = s.cmd.Process.Kill()
 	<-s.exited
+	return nil
 }
 
 func output(name string, args ...string) (string, error) {
