@@ -130,16 +130,19 @@ func (c hangCase) try(t *testing.T) (faults int, err error) {
 	return int(p.faults.Load()), err
 }
 
-// A server that nobody can reach by its name or address is told of in one line.
+// A mirror that nobody can reach by its name or address, or that takes no clock for
+// right, is told of in one line.
 func TestNobodyThere(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
-	all := newSessions(7, 300)
-	must(t, all.write(home))
+	must(t, newSessions(7, 300).write(home))
+	p := newProxy(func(int, *http.Request) fault { return refuse(http.StatusForbidden, "RequestTimeTooSkewed") })
+	defer p.close()
 	for endpoint, want := range map[string]string{
 		"http://127.0.0.1:1": "connection refused",
 		// A name that is too long for any resolver to be asked.
 		"https://" + strings.Repeat("a", 64) + ".invalid": "no such host",
+		p.URL: "(RequestTimeTooSkewed) (set this machine's clock)",
 	} {
 		e, err := expect(newMachine(t).command(tries(2), pushArgs(home, mirrorURL("bucket", endpoint))...), 1)
 		must(t, err)
