@@ -29,7 +29,7 @@ var (
 type killer struct {
 	t      *testing.T
 	r      *rand.Rand
-	took   time.Duration // the shortest run to its end
+	within time.Duration // follows how long a run takes, so that about one in six ends by itself
 	killed int
 }
 
@@ -40,28 +40,28 @@ func newKiller(t *testing.T, stream uint64) *killer {
 			t.Logf("-seed %d", *seed)
 		}
 	})
-	return &killer{t: t, r: rand.New(rand.NewPCG(*seed, stream)), took: 200 * time.Millisecond}
+	return &killer{t: t, r: rand.New(rand.NewPCG(*seed, stream)), within: 100 * time.Millisecond}
 }
 
 // left tells whether there are kills left to do.
 func (k *killer) left() bool { return k.killed < *kills }
 
-// kill runs the command and kills it at any moment. A run that ends before, has to end
-// with 0; then done is set.
+// kill runs the command and kills it at any moment. A run that is done before has to end
+// with 0.
 func (k *killer) kill(cmd *exec.Cmd) (done bool) {
 	k.t.Helper()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	begin := time.Now()
 	must(k.t, cmd.Start())
-	end := time.AfterFunc(time.Duration(k.r.Int64N(int64(k.took))), func() { _ = cmd.Process.Kill() })
+	end := time.AfterFunc(time.Duration(k.r.Int64N(int64(k.within))), func() { _ = cmd.Process.Kill() })
 	_ = cmd.Wait() // its state says it
 	end.Stop()
 	switch cmd.ProcessState.ExitCode() {
 	case 0:
-		k.took = min(k.took, time.Since(begin))
+		k.within -= k.within / 10
 		return true
 	case -1:
+		k.within += k.within / 50
 		k.killed++
 	default:
 		k.t.Fatalf("%s", &out)
@@ -71,7 +71,7 @@ func (k *killer) kill(cmd *exec.Cmd) (done bool) {
 
 // account adds the kills.
 func (k *killer) account() {
-	k.t.Logf("%d kills; a run to its end takes %v", k.killed, k.took)
+	k.t.Logf("%d kills, within %v", k.killed, k.within)
 	account(k.t, killPart, kernel(), k.killed, k.killed)
 }
 
