@@ -114,7 +114,7 @@ func decoded(file string) ([]byte, error) {
 
 var decoder, _ = zstd.NewReader(nil) // of no stream, so there is no error
 
-// A copy is what a mirror, by its files, has of sessions.
+// A copyOf is what a mirror, by its files, has.
 type copyOf struct {
 	sessions sessions // by path in the home; their current versions
 	others   []string // all other objects

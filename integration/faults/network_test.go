@@ -12,8 +12,8 @@ import (
 
 const networkPart = "network faults, S3"
 
-// kinds are the faults of a network, and of a server that is not well.
-var kinds = []struct {
+// A kind is a kind of fault.
+type kind struct {
 	name  string
 	fault fault
 	times int // in a row
@@ -21,7 +21,24 @@ var kinds = []struct {
 	// not try again is tried out too, but for those that are alike.
 	transient, alike bool
 	sending          bool // befalls only what is sent
-}{
+}
+
+// codes are those that a run may end with that tries each request that often; 0: as it
+// does by itself.
+func (k kind) codes(tries int) []int {
+	switch {
+	case k.transient && tries == 0:
+		return []int{0}
+	case k.name == falseReply: // what it reads of the mirror is not what was put there
+		return []int{0, 1, 3, 4}
+	}
+	return []int{0, 1, 3}
+}
+
+const falseReply = "a false reply"
+
+// kinds are the faults of a network, and of a server that is not well.
+var kinds = []kind{
 	{"a reset before the body", resetBefore, 1, true, false, false},
 	{"a reset in the body", resetInBody, 1, true, false, true},
 	{"a lost reply", loseReply, 1, true, false, false},
@@ -29,7 +46,7 @@ var kinds = []struct {
 	{"503", refuse(http.StatusServiceUnavailable, "ServiceUnavailable"), 1, true, true, false},
 	{"SlowDown", refuse(http.StatusServiceUnavailable, "SlowDown"), 2, true, true, false},
 	{"a reply cut short", truncate, 1, false, false, false},
-	{"a false reply", falsifyReply, 1, false, false, false},
+	{falseReply, falsifyReply, 1, false, false, false},
 	{"a false request", falsifyRequest, 1, false, false, true},
 	{"an outage", resetBefore, always, false, false, false},
 }
@@ -108,11 +125,7 @@ func (c pushCase) try(t *testing.T, s scene) (faults int, err error) {
 		}
 		return nil
 	})
-	codes := []int{0, 1, 3, 4} // 4: what it reads of the mirror is not what was put there
-	if kind.transient && c.tries == 0 {
-		codes = []int{0}
-	}
-	e, err := push(codes...)
+	e, err := push(kind.codes(c.tries)...)
 	if err != nil {
 		return 0, err
 	}
@@ -126,6 +139,11 @@ func (c pushCase) try(t *testing.T, s scene) (faults int, err error) {
 		err = fmt.Errorf("parts of an upload are left: %q", got.parts)
 	default:
 		err = got.sessions.among(s.before, s.then)
+		for name := range s.before {
+			if got.sessions[name] == nil {
+				err = errors.Join(err, fmt.Errorf("%s is gone", name))
+			}
+		}
 	}
 	if failed := strings.Count(e.err, "\n"); err == nil && failed > len(s.then)+1 {
 		err = fmt.Errorf("%d lines on standard error:\n%s", failed, e.err)

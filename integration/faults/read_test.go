@@ -130,11 +130,7 @@ func TestReadOverABadNetwork(t *testing.T) {
 			return err
 		}
 		faults.Add(p.faults.Load())
-		if kind.transient && c.tries == 0 {
-			err = e.wants(0)
-		} else {
-			err = e.wants(0, 1, 3, 4)
-		}
+		err = e.wants(kind.codes(c.tries)...)
 		if err != nil || e.code == 0 {
 			return err
 		}
