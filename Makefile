@@ -41,11 +41,12 @@ codex:
 mutate:
 	go run ./internal/mutate
 
-## soak: what takes too long for every change: 1,000 kills of a recorder, a million
-## steps of three homes and their mirror
+## soak: what takes too long for every change: 1,000 kills of a recorder and of each
+## command that writes, a million steps of three homes and their mirror
 soak:
 	go test ./recorder -run 'TestKill$$' -kills 1000 -timeout 30m -v
 	go test ./mirror -run 'TestSimulation$$' -seeds 2000 -steps 500 -timeout 60m
+	cd integration && go test ./faults -run TestKill -kills 1000 -timeout 30m -v
 
 ## bench: side by side with what the limits are measured by
 bench:

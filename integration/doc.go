@@ -1,6 +1,7 @@
 // Package integration tests rollout against real parts: object stores and a browser
-// that are not ours and, in the directory codex, the real Codex. It is a module of its
-// own so that the weight of the servers stays out of rollout's.
+// that are not ours and, in the directory codex, the real Codex; in the directory faults
+// with what goes wrong around the program. It is a module of its own so that the weight
+// of the servers stays out of rollout's.
 //
 // "go test ./..." needs no tool installed by hand but, for one test, a browser.
 // versitygw (S3 over a directory) is pinned by the tool directive in go.mod, built

@@ -29,6 +29,8 @@ func (a *app) advised(err error) error {
 			return err
 		}
 		return fmt.Errorf("%s: %w", a.remote, err)
+	case strings.Contains(err.Error(), "RequestTimeTooSkewed"): // of S3, which says that it forbids it
+		advice = "set this machine's clock"
 	case errors.Is(err, fs.ErrPermission):
 		advice = "check the credentials, and what they are allowed to do"
 	case errors.Is(err, fs.ErrNotExist):

@@ -68,9 +68,11 @@
 // A connection that is broken may count for less than a try, since net/http asks
 // once more by itself where it had been idle. Pauses, like everything else, end
 // with the context. A reply to a read of which no byte comes for 2 minutes is
-// os.ErrDeadlineExceeded, so that reads from S3 and GCS end even without a
-// deadline. Whatever else must end needs one: a server that stops in the middle of
-// taking an upload, or of telling a listing, is given up by the system's TCP alone.
+// os.ErrDeadlineExceeded. A connection to S3 or GCS that stops for so long in the
+// middle of a request, or of any other reply, is broken, and counts as a try; so
+// everything there ends even without a deadline. What must end at Azure needs one: a
+// server that stops in the middle of taking an upload, or of telling a listing, is
+// given up by the system's TCP alone.
 //
 // The error at the end is that of the last try. That of an upload is
 // store.ErrChanged if another's object is there, and nil if its own is.

@@ -23,6 +23,7 @@ import (
 
 	"github.com/rollout-sync/rollout/store"
 	"github.com/rollout-sync/rollout/store/blob"
+	"github.com/rollout-sync/rollout/store/blob/internal/stall"
 )
 
 // Scheme is the URL scheme that URLOpener is for.
@@ -34,7 +35,8 @@ const (
 	// random, at most 1, 2, 4 … seconds, and a tenth of that between those of an
 	// upload.
 	maxAttempts = 5
-	// replyTimeout bounds the wait for a reply to a request that was sent whole.
+	// replyTimeout bounds the wait for a reply to a request that was sent whole, and
+	// for a connection to go on in the middle of either.
 	replyTimeout = 2 * time.Minute
 )
 
@@ -48,6 +50,7 @@ type URLOpener struct{}
 func (URLOpener) OpenBucketURL(ctx context.Context, u *url.URL) (*gcblob.Bucket, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.ResponseHeaderTimeout = replyTimeout
+	stall.Bound(transport, replyTimeout)
 	opener := &gcsblob.URLOpener{Client: gcp.NewAnonymousHTTPClient(transport)}
 	anonymous, _ := strconv.ParseBool(u.Query().Get("anonymous"))
 	if !anonymous && u.Query().Get("access_id") != "-" && os.Getenv("STORAGE_EMULATOR_HOST") == "" {

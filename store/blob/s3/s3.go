@@ -29,11 +29,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 	gcblob "gocloud.dev/blob"
 	"gocloud.dev/blob/s3blob"
 	"gocloud.dev/gcerrors"
 
 	"github.com/rollout-sync/rollout/store/blob"
+	"github.com/rollout-sync/rollout/store/blob/internal/stall"
 )
 
 // Scheme is the URL scheme that URLOpener is for.
@@ -45,7 +47,8 @@ const (
 	// seconds; one that would exceed maxPause is just that, which none does.
 	maxAttempts = 5
 	maxPause    = 16 * time.Second
-	// replyTimeout bounds the wait for a reply to a request that was sent whole.
+	// replyTimeout bounds the wait for a reply to a request that was sent whole, and
+	// for a connection to go on in the middle of either.
 	replyTimeout = 2 * time.Minute
 
 	// abortTimeout bounds the clean-up after an upload that failed; without it the
@@ -62,7 +65,8 @@ const errConflict = "ConditionalRequestConflict"
 
 // URLOpener opens "s3" URLs as gocloud's s3blob does, with one other default:
 // response_checksum_validation=when_required, since checksums of whole objects
-// do not fit ranges and the SDK warns of each on stderr.
+// do not fit ranges and the SDK warns of each. It logs nothing: that would go to
+// stderr, and what is worth knowing is in the errors.
 type URLOpener struct{}
 
 // OpenBucketURL opens the bucket named by the URL's host. It makes no request to
@@ -85,7 +89,7 @@ func (URLOpener) OpenBucketURL(ctx context.Context, u *url.URL) (*gcblob.Bucket,
 	if !bucket.As(&client) {
 		return nil, fmt.Errorf("open %s: %w", u.Redacted(), errors.ErrUnsupported)
 	}
-	return s3blob.OpenBucket(ctx, s3.New(client.Options(), limit), u.Host, &opener.Options)
+	return s3blob.OpenBucket(ctx, s3.New(client.Options(), limit, silence), u.Host, &opener.Options)
 }
 
 // Endpoint tells where requests for a bucket of URLOpener go, by scheme and host: what
@@ -122,6 +126,8 @@ func (s *stopped) Do(r *http.Request) (*http.Response, error) {
 	return nil, errors.ErrUnsupported
 }
 
+func silence(o *s3.Options) { o.Logger = logging.Nop{} }
+
 // limit is the retry policy that package blob states, for S3. What is worth a
 // retry is the SDK's to say, who lacks the word of Cloudflare R2 for SlowDown.
 func limit(o *s3.Options) {
@@ -133,7 +139,10 @@ func limit(o *s3.Options) {
 	}
 	o.Retryer = retry.AddWithMaxAttempts(o.Retryer, attempts)
 	if c, ok := o.HTTPClient.(*awshttp.BuildableClient); ok {
-		o.HTTPClient = c.WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = replyTimeout })
+		o.HTTPClient = c.WithTransportOptions(func(t *http.Transport) {
+			t.ResponseHeaderTimeout = replyTimeout
+			stall.Bound(t, replyTimeout)
+		})
 	}
 }
 

@@ -9,8 +9,10 @@ import (
 	"log"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -518,5 +520,34 @@ func TestMaxAttempts(t *testing.T) {
 	_, err = b.ReadAll(ctx, "a")
 	if got := s.Take(); err == nil || got != "GET" {
 		t.Errorf("requests: %s, and %v", got, err)
+	}
+}
+
+// A 404 that breaks off in its body makes the SDK log, on the standard error of the
+// moment in which the client was made.
+func TestSilence(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer server.Close()
+	stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	must(t, err)
+	defer stderr.Close()
+	defer func(was *os.File) { os.Stderr = was }(os.Stderr)
+	os.Stderr = stderr
+	t.Setenv("AWS_MAX_ATTEMPTS", "1")
+	t.Setenv("AWS_ACCESS_KEY_ID", "x")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "x")
+	b, err := URLOpener{}.OpenBucketURL(ctx, &url.URL{Scheme: Scheme, Host: "bucket", RawQuery: url.Values{
+		"region": {"us-east-1"}, "use_path_style": {"true"}, "endpoint": {server.URL},
+	}.Encode()})
+	must(t, err)
+	defer b.Close()
+	if _, err := b.NewReader(ctx, "a", nil); err == nil {
+		t.Error("there is something")
+	}
+	if said, err := os.ReadFile(stderr.Name()); err != nil || len(said) > 0 {
+		t.Errorf("the SDK says %s%v", said, err)
 	}
 }
