@@ -15,6 +15,7 @@ import (
 
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/rollout-sync/rollout/integration/parts"
 	"github.com/rollout-sync/rollout/store"
 	"github.com/rollout-sync/rollout/store/blob"
 	"github.com/rollout-sync/rollout/store/blob/azure"
@@ -143,6 +144,7 @@ func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
 // where nobody sees them and somebody pays for them.
 func TestNoPartsLeft(t *testing.T) {
 	s := services[0]
+	parts.Add(t, parts.Entry{Part: s.name, Version: s.version, Cases: 2, Faults: 2})
 	bucket := s.bucket(t, "")()
 	st := s.storeOf(t, bucket)
 	content := noise(60 << 20)

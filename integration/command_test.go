@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/rollout-sync/rollout/integration/parts"
 )
 
 // command builds rollout-sync, once.
@@ -60,6 +62,7 @@ func (s *service) account(t *testing.T, differ map[string]string) map[string]str
 // The S3 server keeps the rules, by the word of the command itself.
 func TestCheckStore(t *testing.T) {
 	s := services[0]
+	parts.Add(t, parts.Entry{Part: s.name, Version: s.version, Cases: 3, Faults: 2})
 	s.proxy.busy.Lock()
 	defer s.proxy.busy.Unlock()
 	mirror := s.url(s.newBucket(t)).String()
@@ -105,6 +108,7 @@ func grant(t *testing.T, bucket, heading string) {
 // leaves parts of uploads; a reader reads, and does not push.
 func TestDocumentedPolicies(t *testing.T) {
 	s := services[0]
+	parts.Add(t, parts.Entry{Part: s.name, Version: s.version, Cases: 8})
 	s.proxy.busy.RLock()
 	defer s.proxy.busy.RUnlock()
 	bucket := s.newBucket(t)
