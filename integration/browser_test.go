@@ -37,7 +37,7 @@ func chromium(t *testing.T) (path, version string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return path, regexp.MustCompile(`[0-9][0-9.]+`).FindString(string(out))
+		return path, regexp.MustCompile(`[0-9]+\.[0-9.]*[0-9]`).FindString(string(out))
 	}
 	parts.Missing(t, "chromium", fmt.Sprintf("there is none of %q; install one, or set ROLLOUT_CHROMIUM to its path", names))
 	return "", ""

@@ -4,19 +4,23 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"time"
 )
 
 // startChild starts a server and waits until it answers at addr. It is killed by
-// stop, or, where the system can do that, when this process goes without.
+// stop, or, where the system can do that, when this process goes without. If it ends
+// by itself its output is printed.
 func startChild(cmd *exec.Cmd, addr string) (stop func(), err error) {
 	name := filepath.Base(cmd.Path)
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	dieWithParent(cmd)
+	var stopped atomic.Bool
 	started, exited := make(chan error, 1), make(chan struct{})
 	go func() {
 		// A child that dies with its parent dies with the parent's thread.
@@ -24,7 +28,10 @@ func startChild(cmd *exec.Cmd, addr string) (stop func(), err error) {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait()
+			err = cmd.Wait()
+			if !stopped.Load() {
+				fmt.Fprintf(os.Stderr, "%s has ended: %v\n%s\n", name, err, &output)
+			}
 		}
 		close(exited)
 	}()
@@ -32,6 +39,7 @@ func startChild(cmd *exec.Cmd, addr string) (stop func(), err error) {
 		return nil, err
 	}
 	stop = func() {
+		stopped.Store(true)
 		_ = cmd.Process.Kill()
 		<-exited
 	}
@@ -43,7 +51,7 @@ func startChild(cmd *exec.Cmd, addr string) (stop func(), err error) {
 		}
 		select {
 		case <-exited:
-			return nil, fmt.Errorf("%s has ended: %s", name, &output)
+			return nil, fmt.Errorf("%s has ended", name)
 		case <-time.After(10 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {

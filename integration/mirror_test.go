@@ -121,8 +121,8 @@ func (u user) run(want int, command string, args ...string) (stdout, stderr stri
 }
 
 // refused runs commands that ask the mirror. Each has to fail, and to say why in one
-// line that has no secret.
-func (u user) refused(home, why string) {
+// line that has no secret. That has onPush in it for a push, and onOthers else.
+func (u user) refused(home, onPush, onOthers string) {
 	u.t.Helper()
 	for _, args := range [][]string{
 		{"push", "--idle", "0s", "--home", home},
@@ -131,8 +131,11 @@ func (u user) refused(home, why string) {
 		{"verify", "--home", home},
 		{"restore", "--all", "--home", home},
 	} {
+		why := onOthers
+		if args[0] == "push" {
+			why = onPush
+		}
 		_, stderr := u.run(1, args[0], args[1:]...)
-		u.t.Log(stderr)
 		if strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "rollout-sync: ") || !strings.Contains(stderr, why) {
 			u.t.Errorf("%q says %q, want one line with %q", args, stderr, why)
 		}
@@ -232,13 +235,14 @@ func TestRefused(t *testing.T) {
 		defer s.proxy.busy.RUnlock()
 		home := newHome(t, 2)
 		t.Run("no bucket", func(t *testing.T) {
-			user{t, s.account(t, nil), s.url("missing").String()}.refused(home, "missing")
+			user{t, s.account(t, nil), s.url("missing").String()}.refused(home, "no bucket is ever made", "there is no mirror here")
 		})
 		t.Run("forbidden", func(t *testing.T) {
 			if s.wrong == nil {
 				t.Skip("it asks for no credentials")
 			}
-			user{t, s.account(t, s.wrong), s.url(s.newBucket(t)).String()}.refused(home, "permission denied")
+			const why = "permission denied"
+			user{t, s.account(t, s.wrong), s.url(s.newBucket(t)).String()}.refused(home, why, why)
 		})
 	})
 }

@@ -77,7 +77,7 @@ func TestShellQueries(t *testing.T) {
 		if err != nil {
 			parts.Missing(t, tool, err.Error())
 		}
-		versions[tool] = regexp.MustCompile(`[0-9][0-9.]+`).FindString(string(out))
+		versions[tool] = regexp.MustCompile(`[0-9]+\.[0-9.]*[0-9]`).FindString(string(out))
 	}
 	blocks := queries(t, "sh")
 	user, shells := newQueried(t)
