@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"strings"
 )
 
 // NPM installs what the package.json and package-lock.json in dir ask for, and runs
@@ -83,7 +84,7 @@ func install(name string, make func(work string) error) (string, error) {
 
 func run(cmd *exec.Cmd) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%q: %w: %s", cmd.Args, err, out)
+		return fmt.Errorf("%q: %w: %s", cmd.Args, err, strings.Join(strings.Fields(string(out)), " "))
 	}
 	return nil
 }
