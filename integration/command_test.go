@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	"testing"
 
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/rollout-sync/rollout/integration/parts"
 )
 
 // command builds rollout-sync, once.
@@ -47,44 +50,34 @@ func runCommand(t *testing.T, env map[string]string, args ...string) (stdout, st
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// as is the environment of one with these credentials, who has no other file.
-func as(t *testing.T, key, secret string) map[string]string {
-	dir := t.TempDir()
-	return map[string]string{
-		"HOME":                        dir,
-		"AWS_ACCESS_KEY_ID":           key,
-		"AWS_SECRET_ACCESS_KEY":       secret,
-		"AWS_EC2_METADATA_DISABLED":   "true",
-		"AWS_CONFIG_FILE":             os.DevNull,
-		"AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
-	}
-}
-
-// s3Mirror returns the URL of a bucket of versitygw.
-func s3Mirror(bucket string) string {
-	u := s3URL
-	u.Host = bucket
-	return u.String()
+// account is an environment that has nothing but what reaches the service, with
+// variables that differ.
+func (s *service) account(t *testing.T, differ map[string]string) map[string]string {
+	env := maps.Clone(s.env)
+	maps.Copy(env, differ)
+	env["HOME"] = t.TempDir()
+	return env
 }
 
 // The S3 server keeps the rules, by the word of the command itself.
 func TestCheckStore(t *testing.T) {
 	s := services[0]
+	parts.Add(t, parts.Entry{Part: s.name, Version: s.version, Cases: 3, Faults: 2})
 	s.proxy.busy.Lock()
 	defer s.proxy.busy.Unlock()
-	mirror := s3Mirror(s.newBucket(t))
+	mirror := s.url(s.newBucket(t)).String()
 	before := s.proxy.requests.Load()
-	stdout, stderr, code := runCommand(t, as(t, accessKey, secretKey), "check-store", mirror)
+	stdout, stderr, code := runCommand(t, s.account(t, nil), "check-store", mirror)
 	if code != 0 || stderr != "" || !strings.Contains(stdout, "Any number of machines may push to it") {
 		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
 	}
 	t.Logf("%d requests", s.proxy.requests.Load()-before)
 
-	stdout, stderr, code = runCommand(t, as(t, accessKey, "wrong"), "check-store", mirror)
+	stdout, stderr, code = runCommand(t, s.account(t, s.wrong), "check-store", mirror)
 	if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "permission denied") {
 		t.Errorf("with wrong credentials, exit code %d: %s%s", code, stdout, stderr)
 	}
-	stdout, stderr, code = runCommand(t, as(t, accessKey, secretKey), "check-store", s3Mirror("missing"))
+	stdout, stderr, code = runCommand(t, s.account(t, nil), "check-store", s.url("missing").String())
 	if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "NoSuchBucket") {
 		t.Errorf("without a bucket, exit code %d: %s%s", code, stdout, stderr)
 	}
@@ -115,10 +108,11 @@ func grant(t *testing.T, bucket, heading string) {
 // leaves parts of uploads; a reader reads, and does not push.
 func TestDocumentedPolicies(t *testing.T) {
 	s := services[0]
+	parts.Add(t, parts.Entry{Part: s.name, Version: s.version, Cases: 8})
 	s.proxy.busy.RLock()
 	defer s.proxy.busy.RUnlock()
 	bucket := s.newBucket(t)
-	user := as(t, userKey, userSecret)
+	user := s.account(t, map[string]string{"AWS_ACCESS_KEY_ID": userKey, "AWS_SECRET_ACCESS_KEY": userSecret})
 	home := t.TempDir()
 	dir := filepath.Join(home, "sessions/2026/01/02")
 	must(t, os.MkdirAll(dir, 0o700))
@@ -129,7 +123,7 @@ func TestDocumentedPolicies(t *testing.T) {
 	must(t, os.WriteFile(file, content, 0o600))
 	do := func(want int, args ...string) string {
 		t.Helper()
-		args = slices.Concat([]string{args[0], "--mirror", s3Mirror(bucket)}, args[1:])
+		args = slices.Concat([]string{args[0], "--mirror", s.url(bucket).String()}, args[1:])
 		stdout, stderr, code := runCommand(t, user, args...)
 		if code != want {
 			t.Fatalf("%q ends with %d, want %d: %s%s", args, code, want, stdout, stderr)

@@ -14,19 +14,20 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"cloud.google.com/go/storage"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/fsouza/fake-gcs-server/fakestorage"
 	gcblob "gocloud.dev/blob"
 	"gocloud.dev/blob/s3blob"
 
+	"github.com/rollout-sync/rollout/integration/parts"
 	"github.com/rollout-sync/rollout/store/blob"
 	"github.com/rollout-sync/rollout/store/blob/gcs"
 	"github.com/rollout-sync/rollout/store/blob/s3"
@@ -40,6 +41,8 @@ const (
 
 	userKey    = "user" // may do what a bucket's policy says
 	userSecret = "user-secret"
+
+	wrongSecret = "d3Jvbmc=" // of base64, which Azure's have to be
 )
 
 func TestMain(m *testing.M) {
@@ -64,175 +67,206 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// A service is one kind of object store.
+// A service is one object store, behind a proxy.
 type service struct {
-	name    string
+	name    string // in the account of parts
+	version string
+	absent  error // why it takes no part
 	service blob.Service
+	url     func(bucket string) *url.URL
+	env     map[string]string // by which it is reached, besides the URL
+	wrong   map[string]string // credentials that it refuses; nil if it asks for none
 	proxy   *proxy
 	open    func(bucket string) (*gcblob.Bucket, error)
+	refused func(bucket string) (*gcblob.Bucket, error) // with such credentials; nil likewise
 	create  func(bucket string) error
 }
 
 var (
 	workDir  string // is removed in the end
 	services []*service
-	s3URL    url.URL       // but for the bucket
-	s3Client *awss3.Client // with all rights; for all, since each keeps connections of its own
+	s3Client *awss3.Client // of the first, with all rights
 )
+
+// soak is true of the long run of "make soak".
+var soak = os.Getenv("ROLLOUT_SOAK") != ""
 
 // start starts all servers. Everything is hermetic: no configuration of the user
 // is read, and nothing but loopback is reached.
 func start(dir string) (stop func(), err error) {
 	var stops []func()
 	stop = func() {
-		for _, s := range stops {
+		for _, s := range slices.Backward(stops) {
 			s()
 		}
 	}
-	for key, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID":           accessKey,
-		"AWS_SECRET_ACCESS_KEY":       secretKey,
-		"AWS_EC2_METADATA_DISABLED":   "true",
-		"AWS_CONFIG_FILE":             os.DevNull,
-		"AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
-		"AWS_CA_BUNDLE":               "",
-		"HTTP_PROXY":                  "",
-		"http_proxy":                  "",
-	} {
-		os.Setenv(key, value)
+	os.Setenv("HTTP_PROXY", "")
+	os.Setenv("http_proxy", "")
+	starts := []func(dir string) (*service, func(), error){startVersitygw, startFakeGCS, startAzurite}
+	if soak {
+		starts = append(starts, startMinIO)
 	}
-	gateway, stopGateway, err := startVersitygw(dir)
-	if err != nil {
-		return stop, err
+	for _, start := range starts {
+		s, stopServer, err := start(dir)
+		if err != nil {
+			return stop, err
+		}
+		services = append(services, s)
+		if s.absent == nil {
+			stops = append(stops, stopServer, s.proxy.Close)
+		}
 	}
-	stops = append(stops, stopGateway)
-	s3proxy := newProxy(gateway)
-	stops = append(stops, s3proxy.Close)
-	s3URL = url.URL{Scheme: s3.Scheme, Host: "any", RawQuery: url.Values{
-		"region":             {"us-east-1"},
-		"use_path_style":     {"true"},
-		"hostname_immutable": {"true"},
-		"endpoint":           {s3proxy.URL},
-	}.Encode()}
-	first, err := s3.URLOpener{}.OpenBucketURL(ctx, &s3URL)
-	if err != nil {
-		return stop, err
+	for _, s := range services {
+		for key, value := range s.env {
+			os.Setenv(key, value)
+		}
 	}
-	first.As(&s3Client)
-	services = append(services, &service{
-		name:    "versitygw",
-		service: s3.Service(),
-		proxy:   s3proxy,
-		open:    func(bucket string) (*gcblob.Bucket, error) { return s3blob.OpenBucket(ctx, s3Client, bucket, nil) },
-		create: func(bucket string) error {
-			_, err := s3Client.CreateBucket(ctx, &awss3.CreateBucketInput{Bucket: &bucket})
-			return err
-		},
-	})
-
-	addr, err := freeAddr()
-	if err != nil {
-		return stop, err
-	}
-	gcsproxy := newProxy(addr)
-	stops = append(stops, gcsproxy.Close)
-	host, port, _ := net.SplitHostPort(addr)
-	var portNumber uint16
-	fmt.Sscan(port, &portNumber)
-	public := strings.TrimPrefix(gcsproxy.URL, "http://")
-	fakeGCS, err := fakestorage.NewServerWithOptions(fakestorage.Options{
-		Scheme: "http", Host: host, Port: portNumber, PublicHost: public, ExternalURL: gcsproxy.URL, Writer: io.Discard,
-	})
-	if err != nil {
-		return stop, err
-	}
-	stops = append(stops, fakeGCS.Stop)
-	os.Setenv("STORAGE_EMULATOR_HOST", public)
-	services = append(services, &service{
-		name:    "fake-gcs-server",
-		service: gcs.Service(),
-		proxy:   gcsproxy,
-		open:    openGCS,
-		create: func(bucket string) error {
-			b, err := openGCS(bucket)
-			if err != nil {
-				return err
-			}
-			defer b.Close()
-			var client *storage.Client
-			b.As(&client)
-			return client.Bucket(bucket).Create(ctx, "project", nil)
-		},
-	})
+	s3Client = clientOf(services[0])
 	return stop, nil
 }
 
-func openGCS(bucket string) (*gcblob.Bucket, error) {
-	return gcs.URLOpener{}.OpenBucketURL(ctx, &url.URL{Scheme: gcs.Scheme, Host: bucket})
+// each runs a test on every service, as an entry of the account. Cases and faults
+// are how many the test has for each.
+func each(t *testing.T, cases, faults int, test func(t *testing.T, s *service)) {
+	for _, s := range services {
+		t.Run(s.name, func(t *testing.T) {
+			if s.absent != nil {
+				parts.Missing(t, s.name, s.absent.Error())
+			}
+			parts.Add(t, parts.Entry{Part: s.name, Version: s.version, Cases: cases, Faults: faults})
+			test(t, s)
+		})
+	}
+}
+
+// newS3 returns the service of an S3 server.
+func newS3(name, version, addr string) *service {
+	proxy := newProxy(addr)
+	s := &service{
+		name: name, version: version, service: s3.Service(), proxy: proxy,
+		url: func(bucket string) *url.URL {
+			return &url.URL{Scheme: s3.Scheme, Host: bucket, RawQuery: url.Values{
+				"region":             {"us-east-1"},
+				"use_path_style":     {"true"},
+				"hostname_immutable": {"true"},
+				"endpoint":           {proxy.URL},
+			}.Encode()}
+		},
+		env: map[string]string{
+			"AWS_ACCESS_KEY_ID":           accessKey,
+			"AWS_SECRET_ACCESS_KEY":       secretKey,
+			"AWS_EC2_METADATA_DISABLED":   "true",
+			"AWS_CONFIG_FILE":             os.DevNull,
+			"AWS_SHARED_CREDENTIALS_FILE": os.DevNull,
+			"AWS_CA_BUNDLE":               "",
+		},
+		wrong: map[string]string{"AWS_SECRET_ACCESS_KEY": wrongSecret},
+	}
+	client := sync.OnceValue(func() *awss3.Client { return clientOf(s) }) // one for all: each keeps connections of its own
+	s.open = func(bucket string) (*gcblob.Bucket, error) { return s3blob.OpenBucket(ctx, client(), bucket, nil) }
+	s.refused = func(bucket string) (*gcblob.Bucket, error) {
+		return s3blob.OpenBucket(ctx, awss3.New(awss3.Options{
+			BaseEndpoint: &proxy.URL, UsePathStyle: true, Region: "us-east-1",
+			Credentials: credentials.NewStaticCredentialsProvider(accessKey, wrongSecret, ""),
+		}), bucket, nil)
+	}
+	s.create = func(bucket string) error {
+		_, err := client().CreateBucket(ctx, &awss3.CreateBucketInput{Bucket: &bucket})
+		return err
+	}
+	return s
+}
+
+func clientOf(s *service) (client *awss3.Client) {
+	bucket, err := s3.URLOpener{}.OpenBucketURL(ctx, s.url("any"))
+	if err != nil {
+		panic(err) // of a constant URL
+	}
+	bucket.As(&client)
+	return client
+}
+
+// startFakeGCS starts the server in this process.
+func startFakeGCS(string) (*service, func(), error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, nil, err
+	}
+	version, err := moduleVersion("github.com/fsouza/fake-gcs-server")
+	if err != nil {
+		return nil, nil, err
+	}
+	host, port, _ := net.SplitHostPort(addr)
+	var portNumber uint16
+	fmt.Sscan(port, &portNumber)
+	proxy := newProxy(addr)
+	public := strings.TrimPrefix(proxy.URL, "http://")
+	server, err := fakestorage.NewServerWithOptions(fakestorage.Options{
+		Scheme: "http", Host: host, Port: portNumber, PublicHost: public, ExternalURL: proxy.URL, Writer: io.Discard,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &service{
+		name: "fake-gcs-server", version: version, service: gcs.Service(), proxy: proxy,
+		url: func(bucket string) *url.URL { return &url.URL{Scheme: gcs.Scheme, Host: bucket} },
+		env: map[string]string{"STORAGE_EMULATOR_HOST": public},
+	}
+	s.open = func(bucket string) (*gcblob.Bucket, error) { return gcs.URLOpener{}.OpenBucketURL(ctx, s.url(bucket)) }
+	s.create = func(bucket string) error {
+		b, err := s.open(bucket)
+		if err != nil {
+			return err
+		}
+		defer b.Close()
+		var client *storage.Client
+		b.As(&client)
+		return client.Bucket(bucket).Create(ctx, "project", nil)
+	}
+	return s, server.Stop, nil
+}
+
+// moduleVersion returns the version of a module that these tests are built with.
+func moduleVersion(module string) (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", module).Output()
+	return strings.TrimSpace(string(out)), err
 }
 
 // startVersitygw starts the gateway over a directory and waits until it answers.
-func startVersitygw(dir string) (addr string, stop func(), err error) {
+func startVersitygw(dir string) (*service, func(), error) {
 	build := exec.Command("go", "tool", "-n", "versitygw")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	var stderr bytes.Buffer
 	build.Stderr = &stderr
 	path, err := build.Output()
 	if err != nil {
-		return "", nil, fmt.Errorf("building versitygw: %w\n%s", err, &stderr)
+		return nil, nil, fmt.Errorf("building versitygw: %w\n%s", err, &stderr)
 	}
-	if addr, err = freeAddr(); err != nil {
-		return "", nil, err
+	version, err := moduleVersion("github.com/versity/versitygw")
+	if err != nil {
+		return nil, nil, err
 	}
+	dir += "/versitygw"
 	data, sidecar, iam := dir+"/data", dir+"/meta", dir+"/iam"
-	if err := errors.Join(os.Mkdir(data, 0o700), os.Mkdir(sidecar, 0o700), os.Mkdir(iam, 0o700)); err != nil {
-		return "", nil, err
+	for _, d := range []string{dir, data, sidecar, iam} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			return nil, nil, err
+		}
 	}
 	// A user with no right but those that a bucket's policy gives.
 	users := fmt.Sprintf(`{"accessAccounts":{%[1]q:{"access":%[1]q,"secret":%[2]q,"role":"user"}}}`, userKey, userSecret)
 	if err := os.WriteFile(iam+"/users.json", []byte(users), 0o600); err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
-	var output bytes.Buffer
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, nil, err
+	}
 	cmd := exec.Command(strings.TrimSpace(string(path)), "-a", accessKey, "-s", secretKey, "-p", addr, "--quiet", "--iam-dir", iam,
 		"posix", "--sidecar", sidecar, data)
 	cmd.Dir = dir
-	cmd.Stdout, cmd.Stderr = &output, &output
-	dieWithParent(cmd)
-	started, exited := make(chan error, 1), make(chan struct{})
-	go func() {
-		// A child that dies with its parent dies with the parent's thread.
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-		close(exited)
-	}()
-	if err := <-started; err != nil {
-		return "", nil, err
-	}
-	stop = func() {
-		_ = cmd.Process.Kill()
-		<-exited
-	}
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		c, err := net.DialTimeout("tcp", addr, time.Second)
-		if err == nil {
-			return addr, stop, c.Close()
-		}
-		select {
-		case <-exited:
-			return "", nil, fmt.Errorf("versitygw has ended: %s", &output)
-		case <-time.After(10 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			stop()
-			return "", nil, fmt.Errorf("versitygw does not answer: %w\n%s", err, &output)
-		}
-	}
+	stop, err := startChild(cmd, addr)
+	return newS3("versitygw", version, addr), stop, err
 }
 
 func freeAddr() (string, error) {
@@ -250,6 +284,7 @@ type proxy struct {
 	busy     sync.RWMutex
 	requests atomic.Int64
 	lose     atomic.Int64 // replies to writes still to be lost
+	silent   atomic.Value // a context.Context: no request gets a reply before it ends
 }
 
 func newProxy(addr string) *proxy {
@@ -263,7 +298,7 @@ func newProxy(addr string) *proxy {
 		ErrorLog: log.New(io.Discard, "", 0),
 		ModifyResponse: func(r *http.Response) error {
 			isWrite := r.Request.Method == http.MethodPut || r.Request.Method == http.MethodPost
-			if isWrite && r.StatusCode == http.StatusOK && p.lose.Add(-1) >= 0 {
+			if isWrite && r.StatusCode/100 == 2 && p.lose.Add(-1) >= 0 {
 				return errors.New("lost")
 			}
 			return nil
@@ -274,6 +309,11 @@ func newProxy(addr string) *proxy {
 	}
 	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.requests.Add(1)
+		if c, ok := p.silent.Load().(context.Context); ok && c.Err() == nil {
+			_, _ = io.Copy(io.Discard, r.Body) // else it is not seen that the client has gone
+			<-r.Context().Done()
+			panic(http.ErrAbortHandler)
+		}
 		forward.ServeHTTP(w, r)
 	}))
 	return p
