@@ -19,6 +19,7 @@ import (
 
 	"github.com/rollout-sync/rollout"
 	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/integration/parts"
 	"github.com/rollout-sync/rollout/recorder"
 	"github.com/rollout-sync/rollout/replay"
 )
@@ -34,6 +35,7 @@ type run struct {
 	mode string
 	*server
 	checks int
+	edited bool   // a file was changed in a way that Codex's databases do not know of
 	last   string // thread that was checked
 }
 
@@ -58,7 +60,9 @@ type scenario struct {
 	mode string // "": both
 	from string // the oldest version that can do it
 	to   string // and the newest
-	run  func(*run)
+	// kills is how often Codex is killed.
+	kills int
+	run   func(*run)
 }
 
 var scenarios = []scenario{
@@ -208,7 +212,7 @@ var scenarios = []scenario{
 		r.revert(id, second)
 		r.check(id)
 	}},
-	{name: "killed", run: func(r *run) {
+	{name: "killed", kills: 3, run: func(r *run) {
 		id := r.start(r.mode)
 		r.say(id, "one")
 		for _, word := range []string{"HANG", "CALLHANG:echo x", "RUN:echo begun; sleep 1000"} {
@@ -331,6 +335,7 @@ var scenarios = []scenario{
 		r.say(fork, "three")
 		r.halt()
 		seal(r.t, r.path(id))
+		r.edited = true
 		r.check(fork)
 	}},
 	{name: "fork by rollout", run: func(r *run) {
@@ -461,6 +466,7 @@ func (r *run) settle(id, text string) {
 func (r *run) edit(id string, change func([]byte) []byte) {
 	r.t.Helper()
 	r.halt()
+	r.edited = true
 	path := r.path(id)
 	b, err := os.ReadFile(path)
 	must(r.t, err)
@@ -468,8 +474,9 @@ func (r *run) edit(id string, change func([]byte) []byte) {
 }
 
 func TestHistory(t *testing.T) {
-	if skip != nil {
-		t.Skip(skip)
+	need(t)
+	if binaries[bare] != "" {
+		t.Run(bare+"/exec", bareHistory)
 	}
 	for _, version := range versions {
 		if binaries[version] == "" {
@@ -487,9 +494,11 @@ func TestHistory(t *testing.T) {
 				}
 				t.Run(version+"/"+mode+"/"+s.name, func(t *testing.T) {
 					t.Parallel()
+					parts.Add(t, parts.Entry{Part: part, Version: version, Cases: 1, Faults: s.kills})
 					r := &run{home: newHome(t, version), mode: mode}
 					r.restart()
 					s.run(r)
+					r.move()
 					if newest := versions[0]; version != newest && binaries[newest] != "" {
 						r.halt()
 						r.version, r.binary = newest, binaries[newest]
@@ -502,15 +511,10 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// Codex 0.20 has no ids of threads to resume by, and sends its context, which is not in
-// the file, in front of the history.
-func TestBareHistory(t *testing.T) {
-	if skip != nil {
-		t.Skip(skip)
-	}
-	if binaries[bare] == "" {
-		t.Skip("not among the versions that were asked for")
-	}
+// bareHistory is TestHistory for Codex 0.20, which has no ids of threads to resume
+// by, and sends its context, which is not in the file, in front of the history.
+func bareHistory(t *testing.T) {
+	parts.Add(t, parts.Entry{Part: part, Version: bare, Cases: 1})
 	h := newHome(t, bare)
 	must(t, h.exec("one"))
 	for _, words := range []string{"PARALLEL:2", "RUN:exit 3", "three"} {
