@@ -5,6 +5,7 @@ package codex
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -31,7 +32,6 @@ func (h *home) sync(args ...string) string {
 
 // try runs rollout-sync on the home and its mirror to any end.
 func (h *home) try(in io.Reader, args ...string) (stdout, stderr string, code int) {
-	h.t.Helper()
 	cmd := exec.Command(command, args...)
 	cmd.Env = []string{
 		"HOME=" + filepath.Join(filepath.Dir(h.work), "user"), "CODEX_HOME=" + h.dir,
@@ -40,7 +40,7 @@ func (h *home) try(in io.Reader, args ...string) (stdout, stderr string, code in
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &out, &errs
 	if err := cmd.Run(); cmd.ProcessState == nil {
-		h.t.Fatal(err)
+		fmt.Fprint(&errs, err)
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
@@ -133,11 +133,7 @@ func (r *run) move() {
 	is := r.visit(before)
 	back()
 	if r.edited {
-		databases, err := filepath.Glob(filepath.Join(r.dir, "*.sqlite*"))
-		must(r.t, err)
-		for _, file := range databases {
-			must(r.t, os.Remove(file))
-		}
+		r.forget()
 	}
 	was := r.visit(before)
 	if len(is) != len(was) {
