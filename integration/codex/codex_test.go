@@ -451,13 +451,18 @@ func (r *run) path(id string) (newest string) {
 // settle waits until the file of a thread has this text.
 func (r *run) settle(id, text string) {
 	r.t.Helper()
-	for start := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+	poll(r.t, text, func() bool {
 		b, err := os.ReadFile(r.path(id))
-		if err == nil && bytes.Contains(b, []byte(text)) {
-			return
-		}
+		return err == nil && bytes.Contains(b, []byte(text))
+	})
+}
+
+// poll waits for what another process does.
+func poll(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for start := time.Now(); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Since(start) > patience {
-			r.t.Fatalf("%q does not come: %v", text, err)
+			t.Fatalf("%q does not come", what)
 		}
 	}
 }
