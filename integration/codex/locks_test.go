@@ -106,4 +106,3 @@ func (h *home) ends(code int, says string, args ...string) {
 		h.t.Errorf("rollout-sync %s ends with %d, want %d and %q: %s%s", strings.Join(args, " "), is, code, says, out, errs)
 	}
 }
-

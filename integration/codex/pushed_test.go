@@ -3,6 +3,7 @@
 package codex
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -37,6 +38,7 @@ func init() {
 			r.loaded[id] = false
 		}
 		for range rounds {
+			r.restart()
 			r.say(grows, "SAY:100000")
 			call("thread/archive", moves)
 			r.say(grows, "RUN:seq 1 1000")
@@ -62,11 +64,13 @@ func init() {
 				r.compress(rests)
 				p.more()
 				r.say(rests, "which decompresses it")
-				r.halt()
-				r.migrate()
-				p.more()
+				if r.mode == legacy {
+					r.say(r.start(r.mode), "of a thread that is to be migrated")
+					r.halt()
+					r.migrate()
+					p.more()
+				}
 			}
-			r.restart()
 		}
 		r.halt()
 		p.end()
@@ -104,10 +108,8 @@ func (r *run) compress(id string) {
 func (r *run) migrate() {
 	r.t.Helper()
 	cmd := r.command(r.t.Context(), "migrate-rollouts", "--apply")
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := cmd.CombinedOutput(); err != nil || bytes.Contains(out, []byte(": 0 migrated")) {
 		r.t.Errorf("codex migrate-rollouts: %v: %s", err, out)
-	} else {
-		r.t.Logf("%s", out)
 	}
 }
 
