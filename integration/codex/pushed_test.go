@@ -192,11 +192,17 @@ func (p *pushes) push() error {
 	facts := mirror.NewFacts(p.mirror)
 	for line := range strings.Lines(out) {
 		var done struct {
-			Path string
-			Size int64 `json:"plain_size"`
+			Action mirror.Action
+			Path   string
+			Size   int64 `json:"plain_size"`
 		}
 		if err := json.Unmarshal([]byte(line), &done); err != nil {
 			return err
+		}
+		switch done.Action {
+		case mirror.Uploaded, mirror.Extended, mirror.Rewritten, mirror.Diverged:
+		default: // nothing was written
+			continue
 		}
 		name, err := codec.ParseName(path.Base(done.Path))
 		if err != nil {
