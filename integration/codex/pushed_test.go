@@ -48,7 +48,7 @@ func init() {
 			case r.mode == paginated && atLeast(r.version, "0.169.0"):
 				r.revert(moves, turn)
 				r.say(moves, "back again")
-			case !atLeast(r.version, "0.169.0"):
+			case r.mode == legacy && !atLeast(r.version, "0.169.0"):
 				r.rollback(moves, 1)
 			}
 			r.compact(grows)
