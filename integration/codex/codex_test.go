@@ -170,6 +170,8 @@ var scenarios = []scenario{
 		}
 		r.rollback(id, 1)
 		r.check(id)
+		r.rollback(id, 1) // of the first turn since a restart, which told the context again
+		r.check(id)
 		r.rollback(id, 2)
 		r.say(id, "another three")
 		r.check(id)
