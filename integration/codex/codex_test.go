@@ -151,6 +151,7 @@ var scenarios = []scenario{
 			}
 		}
 		r.check(id)
+		r.fork(id, nil) // which is moved without a turn of its own
 	}},
 	{name: "fork after compaction", run: func(r *run) {
 		id := r.start(r.mode)
