@@ -70,6 +70,8 @@ var scenarios = []scenario{
 		id := r.start(r.mode)
 		r.say(id, "one: é 中 😀 \"quoted\" <b>&amp;</b> \u2028 tab\t")
 		r.say(id, "two")
+		_, err := r.call("thread/name/set", object{"threadId": id, "name": "a name"})
+		must(r.t, err)
 		r.check(id)
 		r.check(id)
 	}},

@@ -17,7 +17,7 @@ import (
 // Codex and we keep each other out of a thread. Codex has locked what it has open since
 // July 2026; older ones lock nothing.
 func init() {
-	scenarios = append(scenarios, scenario{name: "locks", from: "0.150.0", run: func(r *run) {
+	scenarios = append(scenarios, scenario{name: "locks", kills: 2, from: "0.150.0", run: func(r *run) {
 		id := r.start(r.mode)
 		r.say(id, "one")
 		path := r.path(id)
@@ -83,6 +83,29 @@ func init() {
 		items = turn(r.mode, "while Codex waits", "call_b")
 		must(r.t, rec.Record(r.t.Context(), items...))
 		must(r.t, rec.Close(r.t.Context()))
+		r.recorded(id, items)
+
+		// The death of one lets the other in.
+		r.halt()
+		cmd := r.rollout("record", "--resume", id)
+		in, err := cmd.StdinPipe()
+		must(r.t, err)
+		must(r.t, cmd.Start())
+		items = turn(r.mode, "of one that is killed", "call_c")
+		_, err = in.Write(lines(items))
+		must(r.t, err)
+		r.settle(id, "The answer to: of one that is killed") // it is on the disk, and the end of the input does not come
+		r.restart()
+		if _, err := r.call("thread/resume", object{"threadId": id}); err == nil || !strings.Contains(err.Error(), "already has an active writer") {
+			r.t.Errorf("thread/resume: %v", err)
+		}
+		must(r.t, cmd.Process.Kill())
+		_ = cmd.Wait() // it was killed
+		r.recorded(id, items)
+		r.kill() // with the thread open
+		r.server = nil
+		items = turn(r.mode, "after Codex was killed", "call_d")
+		r.record(items, "--resume", id)
 		r.recorded(id, items)
 
 		// And pruned, when nobody has it open, it comes back.

@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rollout-sync/rollout"
@@ -33,17 +34,24 @@ func (h *home) sync(args ...string) string {
 
 // try runs rollout-sync on the home and its mirror to any end.
 func (h *home) try(in io.Reader, args ...string) (stdout, stderr string, code int) {
-	cmd := exec.Command(command, args...)
-	cmd.Env = []string{
-		"HOME=" + filepath.Join(filepath.Dir(h.work), "user"), "CODEX_HOME=" + h.dir,
-		"ROLLOUT_SYNC_MIRROR=file://" + h.mirror(),
-	}
+	cmd := h.rollout(args...)
 	var out, errs bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, &out, &errs
 	if err := cmd.Run(); cmd.ProcessState == nil {
 		fmt.Fprint(&errs, err)
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// rollout is rollout-sync with the home and its mirror.
+func (h *home) rollout(args ...string) *exec.Cmd {
+	cmd := exec.Command(command, args...)
+	cmd.Env = []string{
+		"HOME=" + filepath.Join(filepath.Dir(h.work), "user"), "CODEX_HOME=" + h.dir,
+		"ROLLOUT_SYNC_MIRROR=file://" + h.mirror(),
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
 }
 
 func (h *home) mirror() string { return filepath.Join(filepath.Dir(h.work), "mirror") }
@@ -223,7 +231,7 @@ func (r *run) visit(before map[string]string) map[string]*thread {
 	return threads
 }
 
-var fields = []string{"id", "path", "historyMode", "source", "cwd", "cliVersion", "modelProvider", "createdAt", "forkedFromId", "gitInfo"}
+var fields = []string{"id", "path", "historyMode", "source", "cwd", "cliVersion", "modelProvider", "createdAt", "forkedFromId", "gitInfo", "name"}
 
 // list returns what Codex lists of threads.
 func (r *run) list(archived bool) []object {
@@ -236,7 +244,9 @@ func (r *run) list(archived bool) []object {
 	var page struct{ Data []object }
 	must(r.t, json.Unmarshal(result, &page))
 	for _, row := range page.Data { // what else it has is of a database
-		maps.DeleteFunc(row, func(key string, _ any) bool { return !slices.Contains(fields, key) })
+		maps.DeleteFunc(row, func(key string, _ any) bool {
+			return !slices.Contains(fields, key) || key == "name" && row["historyMode"] == paginated
+		})
 	}
 	return page.Data
 }

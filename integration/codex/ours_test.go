@@ -118,11 +118,7 @@ func (r *run) forget() {
 func (r *run) record(items []codec.Item, args ...string) string {
 	r.t.Helper()
 	r.halt()
-	var in bytes.Buffer
-	for _, it := range items {
-		fmt.Fprintf(&in, `{"type":%q,"payload":%s}`+"\n", it.Type, it.Payload)
-	}
-	out, errs, code := r.try(&in, append([]string{"record", "--json"}, args...)...)
+	out, errs, code := r.try(bytes.NewReader(lines(items)), append([]string{"record", "--json"}, args...)...)
 	var told struct {
 		ID    string
 		Items int
@@ -131,6 +127,14 @@ func (r *run) record(items []codec.Item, args ...string) string {
 		r.t.Fatalf("record ends with %d: %s%s", code, out, errs)
 	}
 	return told.ID
+}
+
+// lines are what "rollout-sync record" reads.
+func lines(items []codec.Item) (b []byte) {
+	for _, it := range items {
+		b = fmt.Appendf(b, `{"type":%q,"payload":%s}`+"\n", it.Type, it.Payload)
+	}
+	return b
 }
 
 // recorded checks that Codex lists a thread, shows the turn that we recorded as its last
