@@ -127,14 +127,17 @@ func (r *run) move() {
 	r.sync("push", "--idle", "0s")
 	r.sync("verify", "--deep")
 	var listed []string
-	for line := range strings.Lines(r.sync("list", "--json", "--limit", "1000", "--where", "mirror")) {
-		var item struct{ Path, Mirror string }
+	for line := range strings.Lines(r.sync("list", "--json", "--limit", "1000")) {
+		var item struct{ Path, Where, Mirror string }
 		must(r.t, json.Unmarshal([]byte(line), &item))
+		if item.Where != "both" || item.Mirror != "same" {
+			r.t.Errorf("list: %s", line)
+		}
 		listed = append(listed, item.Path)
 	}
 	slices.Sort(listed)
 	if want := slices.Sorted(maps.Keys(before)); !slices.Equal(listed, want) {
-		r.t.Errorf("the mirror lists %q, want %q", listed, want)
+		r.t.Errorf("listed are %q, want %q", listed, want)
 	}
 	there := r.restored("moved")
 	equal(r.t, rollouts(r.t, there), before)
@@ -147,6 +150,10 @@ func (r *run) move() {
 	was := r.visit(before)
 	for id, was := range was {
 		is := is[id]
+		if is == nil {
+			r.t.Errorf("there is no thread %s", id)
+			continue
+		}
 		var files int
 		var spoken bool
 		for path, content := range before {
@@ -231,6 +238,8 @@ func (r *run) visit(before map[string]string) map[string]*thread {
 	return threads
 }
 
+// fields are what a list has of a thread by its files. Codex has names of legacy threads
+// from session_index.jsonl, and of paginated ones from a database.
 var fields = []string{"id", "path", "historyMode", "source", "cwd", "cliVersion", "modelProvider", "createdAt", "forkedFromId", "gitInfo", "name"}
 
 // list returns what Codex lists of threads.
@@ -243,7 +252,7 @@ func (r *run) list(archived bool) []object {
 	must(r.t, err)
 	var page struct{ Data []object }
 	must(r.t, json.Unmarshal(result, &page))
-	for _, row := range page.Data { // what else it has is of a database
+	for _, row := range page.Data {
 		maps.DeleteFunc(row, func(key string, _ any) bool {
 			return !slices.Contains(fields, key) || key == "name" && row["historyMode"] == paginated
 		})
