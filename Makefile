@@ -33,9 +33,11 @@ integration:
 	if ROLLOUT_PARTS="$$parts" go test -count=1 -v ./... >"$$log" 2>&1; then grep '^ok' "$$log"; else cat "$$log"; exit 1; fi && \
 	go run ./parts/table "$$parts" $(MUST_RUN)
 
-## codex: what we reconstruct against what all versions of the real Codex send
+## codex: all versions of the real Codex; fails where they cannot be run
 codex:
-	cd integration && ROLLOUT_CODEX=require ROLLOUT_CODEX_VERSIONS=all go test -v ./codex
+	@parts=$$(mktemp) && trap 'rm -f "$$parts"' EXIT && cd integration && \
+	ROLLOUT_CODEX_VERSIONS=all ROLLOUT_PARTS="$$parts" go test -count=1 -timeout 30m -v ./codex && \
+	echo codex | go run ./parts/table "$$parts" /dev/stdin
 
 ## mutate: breaks each guarantee; the test that holds it has to notice
 mutate:

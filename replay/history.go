@@ -197,7 +197,7 @@ func (h *history) rollBack(n int64) {
 		return
 	}
 	cut := turns[max(0, int64(len(turns))-n)]
-	for cut > turns[0] && h.entries[cut-1].context {
+	for !h.rules.keepsContext && cut > turns[0] && h.entries[cut-1].context {
 		cut--
 	}
 	h.entries = h.entries[:cut:cut]

@@ -193,6 +193,10 @@ func TestReconstruct(t *testing.T) {
 			lines: metaLine + said(context) + turn("t1", said("one"), answered("1")) + started("t2") + said(context) + said("two") + ended("t2") + rolledBack(1),
 			want:  "u:" + context + " u:one a:1", turns: 1, model: "model of t1",
 		},
+		"rollback leaves the context of the turn, by 0.98": {
+			lines:   metaLine + turn("t1", said("one"), answered("1")) + turn("t2", said(context), said("two"), answered("2")) + rolledBack(1),
+			version: "0.98.0", want: "u:one a:1 u:" + context, turns: 1, model: "model of t1",
+		},
 		"rollback of a compaction": {
 			lines: metaLine + turn("t1", said("one"), answered("1")) + turn("t2", compactedTo(messageJSON("user", "sum")), said("two")) + rolledBack(1),
 			want:  "u:one a:1", turns: 1, model: "model of t1",

@@ -17,6 +17,8 @@ type rules struct {
 	losesWithCompactions bool
 	// The summary of a compaction is no turn for a rollback (from 0.169 on).
 	summaryIsNoTurn bool
+	// A rollback leaves the context that is told in front of a turn (0.98).
+	keepsContext bool
 	// Outputs of tools are cut once more, mark and all (0.98).
 	cutsTwice bool
 	// Items are sent with their ids (0.20, and from 0.150 on).
@@ -38,6 +40,7 @@ func rulesOf(version string) rules {
 		keepsCompactions:     minor < 118,
 		losesWithCompactions: minor >= 118 && minor < 169,
 		summaryIsNoTurn:      minor >= 169,
+		keepsContext:         minor < 118,
 		cutsTwice:            minor < 118,
 		sendsIDs:             minor >= 150 || minor < 34,
 		keepsSaid:            minor >= 169,

@@ -93,6 +93,7 @@ type server struct {
 	calls   int
 	answers map[int]message
 	notices []message
+	begun   int // notices that came before the last turn began; 0.98 numbers turns anew when it resumes
 	gone    bool
 }
 
@@ -236,6 +237,9 @@ func (s *server) begin(thread string, prompt string, more ...object) string {
 	for k, v := range s.h.settings {
 		params[k] = v
 	}
+	s.mu.Lock()
+	s.begun = len(s.notices)
+	s.mu.Unlock()
 	result, err := s.call("turn/start", params)
 	must(s.h.t, err)
 	var r struct{ Turn struct{ ID string } }
@@ -243,11 +247,11 @@ func (s *server) begin(thread string, prompt string, more ...object) string {
 	return r.Turn.ID
 }
 
-// end waits for the end of a turn and returns its status.
+// end waits for the end of the turn that was begun last and returns its status.
 func (s *server) end(thread, turn string) (status string) {
 	s.h.t.Helper()
 	must(s.h.t, s.until("turn/completed", func() bool {
-		for _, m := range s.notices {
+		for _, m := range s.notices[s.begun:] {
 			var p struct {
 				ThreadID string
 				Turn     struct{ ID, Status string }

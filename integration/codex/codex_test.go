@@ -19,6 +19,7 @@ import (
 
 	"github.com/rollout-sync/rollout"
 	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/integration/parts"
 	"github.com/rollout-sync/rollout/recorder"
 	"github.com/rollout-sync/rollout/replay"
 )
@@ -34,6 +35,7 @@ type run struct {
 	mode string
 	*server
 	checks int
+	edited bool   // a file was changed in a way that Codex's databases do not know of
 	last   string // thread that was checked
 }
 
@@ -58,7 +60,9 @@ type scenario struct {
 	mode string // "": both
 	from string // the oldest version that can do it
 	to   string // and the newest
-	run  func(*run)
+	// kills is how often Codex is killed.
+	kills int
+	run   func(*run)
 }
 
 var scenarios = []scenario{
@@ -66,6 +70,8 @@ var scenarios = []scenario{
 		id := r.start(r.mode)
 		r.say(id, "one: é 中 😀 \"quoted\" <b>&amp;</b> \u2028 tab\t")
 		r.say(id, "two")
+		_, err := r.call("thread/name/set", object{"threadId": id, "name": "a name"})
+		must(r.t, err)
 		r.check(id)
 		r.check(id)
 	}},
@@ -147,6 +153,7 @@ var scenarios = []scenario{
 			}
 		}
 		r.check(id)
+		r.fork(id, nil) // which is moved without a turn of its own
 	}},
 	{name: "fork after compaction", run: func(r *run) {
 		id := r.start(r.mode)
@@ -165,6 +172,8 @@ var scenarios = []scenario{
 			r.say(id, word)
 		}
 		r.rollback(id, 1)
+		r.check(id)
+		r.rollback(id, 1) // of the first turn since a restart, which told the context again
 		r.check(id)
 		r.rollback(id, 2)
 		r.say(id, "another three")
@@ -208,7 +217,7 @@ var scenarios = []scenario{
 		r.revert(id, second)
 		r.check(id)
 	}},
-	{name: "killed", run: func(r *run) {
+	{name: "killed", kills: 3, run: func(r *run) {
 		id := r.start(r.mode)
 		r.say(id, "one")
 		for _, word := range []string{"HANG", "CALLHANG:echo x", "RUN:echo begun; sleep 1000"} {
@@ -271,9 +280,11 @@ var scenarios = []scenario{
 		id := r.start(r.mode)
 		r.say(id, "one")
 		r.say(id, "two")
-		r.edit(id, func(b []byte) []byte { return b[:len(b)-40] })
+		tear := func(b []byte) []byte { return b[:len(b)-40] }
+		r.edit(id, tear)
 		r.check(id)
 		r.check(id)
+		r.edit(id, tear) // and so it is moved
 	}},
 	{name: "rollback of the only compaction", mode: legacy, to: "0.150.0", run: func(r *run) {
 		id := r.start(r.mode)
@@ -331,6 +342,7 @@ var scenarios = []scenario{
 		r.say(fork, "three")
 		r.halt()
 		seal(r.t, r.path(id))
+		r.edited = true
 		r.check(fork)
 	}},
 	{name: "fork by rollout", run: func(r *run) {
@@ -446,13 +458,18 @@ func (r *run) path(id string) (newest string) {
 // settle waits until the file of a thread has this text.
 func (r *run) settle(id, text string) {
 	r.t.Helper()
-	for start := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+	poll(r.t, text, func() bool {
 		b, err := os.ReadFile(r.path(id))
-		if err == nil && bytes.Contains(b, []byte(text)) {
-			return
-		}
+		return err == nil && bytes.Contains(b, []byte(text))
+	})
+}
+
+// poll waits for what another process does.
+func poll(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for start := time.Now(); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Since(start) > patience {
-			r.t.Fatalf("%q does not come: %v", text, err)
+			t.Fatalf("%q does not come", what)
 		}
 	}
 }
@@ -461,6 +478,7 @@ func (r *run) settle(id, text string) {
 func (r *run) edit(id string, change func([]byte) []byte) {
 	r.t.Helper()
 	r.halt()
+	r.edited = true
 	path := r.path(id)
 	b, err := os.ReadFile(path)
 	must(r.t, err)
@@ -468,8 +486,9 @@ func (r *run) edit(id string, change func([]byte) []byte) {
 }
 
 func TestHistory(t *testing.T) {
-	if skip != nil {
-		t.Skip(skip)
+	need(t)
+	if binaries[bare] != "" {
+		t.Run(bare+"/exec", bareHistory)
 	}
 	for _, version := range versions {
 		if binaries[version] == "" {
@@ -487,9 +506,11 @@ func TestHistory(t *testing.T) {
 				}
 				t.Run(version+"/"+mode+"/"+s.name, func(t *testing.T) {
 					t.Parallel()
+					parts.Add(t, parts.Entry{Part: part, Version: version, Cases: 1, Faults: s.kills})
 					r := &run{home: newHome(t, version), mode: mode}
 					r.restart()
 					s.run(r)
+					r.move()
 					if newest := versions[0]; version != newest && binaries[newest] != "" {
 						r.halt()
 						r.version, r.binary = newest, binaries[newest]
@@ -502,15 +523,10 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// Codex 0.20 has no ids of threads to resume by, and sends its context, which is not in
-// the file, in front of the history.
-func TestBareHistory(t *testing.T) {
-	if skip != nil {
-		t.Skip(skip)
-	}
-	if binaries[bare] == "" {
-		t.Skip("not among the versions that were asked for")
-	}
+// bareHistory is TestHistory for Codex 0.20, which has no ids of threads to resume
+// by, and sends its context, which is not in the file, in front of the history.
+func bareHistory(t *testing.T) {
+	parts.Add(t, parts.Entry{Part: part, Version: bare, Cases: 1})
 	h := newHome(t, bare)
 	must(t, h.exec("one"))
 	for _, words := range []string{"PARALLEL:2", "RUN:exit 3", "three"} {

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/rollout-sync/rollout/integration/parts"
 )
 
 // versions of Codex, the newest first. Each is a turning point of the format; see
@@ -26,8 +28,20 @@ var usual = []string{"0.169.0", "0.118.0"}
 
 var (
 	binaries = map[string]string{} // by version
-	skip     error                 // why there are none
+	missing  error                 // why there are none
+	command  string                // rollout-sync
 )
+
+// need leaves a test out where Codex cannot be had.
+func need(t *testing.T) {
+	t.Helper()
+	if missing != nil {
+		parts.Missing(t, part, missing.Error())
+	}
+}
+
+// part is the name in the account of parts.
+const part = "codex"
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -36,7 +50,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// inside is set for the process that has no network but loopback.
+// inside is set for the process that has no network but loopback: to rollout-sync,
+// which is built where there is one.
 const inside = "ROLLOUT_CODEX_INSIDE"
 
 // isolated is a shell script that runs a command where nothing but loopback can be
@@ -46,7 +61,7 @@ const isolated = `ip link set lo up &&
 printf '127.0.0.1 localhost chatgpt.com api.openai.com ab.chatgpt.com github.com api.github.com\n' >"$0" &&
 mount --bind "$0" /etc/hosts && exec "$@"`
 
-// TestMain installs Codex and then runs the tests in a network namespace of their
+// TestMain installs Codex, builds rollout-sync and then runs the tests in a network namespace of their
 // own, with the model server that they start, so that "offline" is a fact.
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
@@ -60,34 +75,35 @@ func testMain(m *testing.M) int {
 		wanted = strings.Split(v, ",")
 	}
 	for _, version := range wanted {
-		if binaries[version], skip = install(version); skip != nil {
-			break
+		if binaries[version], missing = install(version); missing != nil {
+			return m.Run()
 		}
 	}
-	var isolate []string
-	if skip == nil && os.Getenv(inside) == "" {
-		hosts, err := os.CreateTemp("", "hosts")
-		if err != nil {
-			skip = err
-		} else {
-			defer os.Remove(hosts.Name())
-			isolate = []string{"-rnm", "sh", "-c", isolated, hosts.Name()}
-			if out, err := exec.Command("unshare", append(isolate, "true")...).CombinedOutput(); err != nil {
-				skip = fmt.Errorf("no network namespace: unshare: %w: %s", err, out)
-			}
-		}
+	if command = os.Getenv(inside); command != "" {
+		return m.Run()
 	}
-	switch {
-	case skip != nil && os.Getenv("ROLLOUT_CODEX") == "require":
-		fmt.Fprintln(os.Stderr, "ROLLOUT_CODEX=require:", skip)
+	dir, err := os.MkdirTemp("", "rollout-codex")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
-	case skip != nil || os.Getenv(inside) != "":
+	}
+	defer os.RemoveAll(dir)
+	command = filepath.Join(dir, "rollout-sync")
+	build := exec.Command("go", "build", "-o", command, "./cmd/rollout-sync")
+	build.Dir = "../.."
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%v: %s", err, out)
+		return 1
+	}
+	isolate := []string{"-rnm", "sh", "-c", isolated, filepath.Join(dir, "hosts")}
+	if out, err := exec.Command("unshare", append(isolate, "true")...).CombinedOutput(); err != nil {
+		missing = fmt.Errorf("no network namespace: unshare: %w: %s", err, out)
 		return m.Run()
 	}
 	cmd := exec.Command("unshare", append(append(isolate, os.Args[0]), os.Args[1:]...)...)
-	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.Env = append(os.Environ(), inside+"="+command)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	err := cmd.Run()
+	err = cmd.Run()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		return exit.ExitCode()
 	} else if err != nil {
