@@ -8,7 +8,6 @@ import (
 	"hash/crc32"
 	"io"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
@@ -85,7 +84,7 @@ func NewSealer(w io.Writer, modTime time.Time) *Sealer {
 // SHA-256; that is taken for granted, since to compute it costs a fifth as much as to
 // compress.
 func Seal(stored, plain []byte, sum [32]byte, modTime time.Time) ([]byte, error) {
-	w := &appender{slices.Grow(stored, len(plain)/4)}
+	w := &appender{stored}
 	s := NewSealer(w, modTime)
 	s.hash, s.sum = nil, sum
 	if _, err := s.Write(plain); err != nil {

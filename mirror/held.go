@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math/bits"
 
 	"github.com/rollout-sync/rollout/internal/spare"
 	"github.com/rollout-sync/rollout/store"
@@ -27,7 +26,7 @@ func newHolder(jobs int) *holder {
 	return &holder{
 		smaller: make(chan struct{}, jobs),
 		larger:  make(chan struct{}, larger),
-		buffers: spare.NewBuffers(jobs, larger),
+		buffers: spare.NewBuffers(jobs, larger, heldMax+1),
 	}
 }
 
@@ -72,9 +71,7 @@ func (f *heldFile) read(ctx context.Context, buffers *spare.Buffers) bool {
 		return false
 	}
 	need := int(f.Info().Size) + 1
-	if f.p = buffers.Get(need); cap(f.p) < need {
-		f.p = make([]byte, min(1<<bits.Len(uint(need)), heldMax+1))
-	}
+	f.p = buffers.Get(need)
 	n, err := io.ReadFull(r, f.p[:need])
 	f.p = f.p[:n]
 	ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)

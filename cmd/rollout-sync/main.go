@@ -33,7 +33,7 @@ func main() {
 // freed before it is decoded. A push decodes no line but the first.
 const (
 	memoryLimit     = 192 << 20
-	pushMemoryLimit = 80 << 20
+	pushMemoryLimit = 96 << 20
 )
 
 // pushGCPercent spares a push that has nothing to do an eighth of its time; the limit

@@ -34,20 +34,22 @@ func (l *List[T]) Put(v T) {
 	}
 }
 
-// Border is the capacity up to which a buffer is small.
+// Border is the capacity of small buffers.
 const Border = 1 << 20
 
 // Buffers keeps byte slices, small and large ones apart, so that what is small does
 // not hold what is large. It may be used concurrently.
 type Buffers struct{ small, large *List[[]byte] }
 
-// NewBuffers returns Buffers that keep at most so many.
-func NewBuffers(small, large int) *Buffers {
-	none := func() []byte { return nil }
-	return &Buffers{NewList(small, none), NewList(large, none)}
+// NewBuffers returns Buffers that keep at most so many, of a capacity of Border and of
+// largest. They are made in that size at once: what is not touched of a new one takes
+// no memory, and nothing is left behind by growing.
+func NewBuffers(small, large, largest int) *Buffers {
+	of := func(size int) func() []byte { return func() []byte { return make([]byte, 0, size) } }
+	return &Buffers{NewList(small, of(Border)), NewList(large, of(largest))}
 }
 
-// Get returns an empty slice for about n bytes; it may have to grow.
+// Get returns an empty slice for n bytes, which may be more than it has room for.
 func (b *Buffers) Get(n int) []byte { return b.of(n).Get()[:0] }
 
 // Put gives p back, which its user must not use any more.

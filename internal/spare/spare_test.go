@@ -28,16 +28,20 @@ func TestList(t *testing.T) {
 
 func TestBuffers(t *testing.T) {
 	t.Parallel()
-	b := spare.NewBuffers(1, 1)
-	if p := b.Get(10); len(p) != 0 || cap(p) != 0 {
-		t.Errorf("at first there are %d of %d bytes", len(p), cap(p))
+	const largest = 3 * spare.Border
+	b := spare.NewBuffers(1, 1, largest)
+	for n, want := range map[int]int{0: spare.Border, spare.Border: spare.Border, spare.Border + 1: largest, largest + 1: largest} {
+		if p := b.Get(n); len(p) != 0 || cap(p) != want {
+			t.Errorf("for %d bytes: %d of %d, want %d", n, len(p), cap(p), want)
+		}
 	}
-	b.Put(make([]byte, 2*spare.Border))
-	b.Put(make([]byte, 100))
-	if p := b.Get(spare.Border); len(p) != 0 || cap(p) != 100 {
-		t.Errorf("small: %d of %d bytes", len(p), cap(p))
+	small, large := make([]byte, 100, spare.Border), make([]byte, 200, largest+10) // it has grown
+	b.Put(large)
+	b.Put(small)
+	if p := b.Get(1)[:100]; &p[0] != &small[0] {
+		t.Error("the small one is not used again")
 	}
-	if p := b.Get(spare.Border + 1); len(p) != 0 || cap(p) != 2*spare.Border {
-		t.Errorf("large: %d of %d bytes", len(p), cap(p))
+	if p := b.Get(largest)[:200]; &p[0] != &large[0] {
+		t.Error("the large one is not used again")
 	}
 }

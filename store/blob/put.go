@@ -98,7 +98,7 @@ func (s *Store) put(ctx context.Context, name string, b store.Body, c store.Cond
 var errHash = fmt.Errorf("%w: the source's hash is not the one it had", store.ErrChanged)
 
 // storedForms are buffers for the stored form of what is put whole.
-var storedForms = spare.NewBuffers(4, 2)
+var storedForms = spare.NewBuffers(4, 2, wholeMax+wholeMax/64)
 
 // putWhole makes the object of p, whose hash is sum.
 func (s *Store) putWhole(ctx context.Context, u upload, p []byte, sum [32]byte, modTime time.Time) (string, error) {
