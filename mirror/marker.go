@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 	"time"
 
 	"github.com/rollout-sync/rollout/store"
@@ -45,7 +46,8 @@ const (
 )
 
 // Check returns nil if m holds a mirror that this version of the package can
-// work with, ErrNoMirror if it holds none.
+// work with, ErrNoMirror if it holds none. A bucket that is not there is an error of its
+// store's, if the service tells it from an empty one.
 func Check(ctx context.Context, m store.Source) error {
 	_, _, err := readMarker(ctx, m)
 	return err
@@ -54,7 +56,7 @@ func Check(ctx context.Context, m store.Source) error {
 // readMarker returns the marker and its version.
 func readMarker(ctx context.Context, m store.Source) (k marker, version string, err error) {
 	f, err := m.Open(ctx, rootMarker)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !more(err) {
 		return k, "", ErrNoMirror
 	}
 	if err != nil {
@@ -72,6 +74,17 @@ func readMarker(ctx context.Context, m store.Source) (k marker, version string, 
 		return k, "", fmt.Errorf("%s: the mirror has format %d and this version knows only %d: update rollout-sync", rootMarker, k.Format, format)
 	}
 	return k, f.Info().Version, nil
+}
+
+// more reports whether an error of a store says more than that there is nothing of that
+// name: of a bucket that is not there, services have words.
+func more(err error) bool {
+	e, ok := errors.AsType[*store.Error](err)
+	if !ok {
+		return false
+	}
+	_, plain := e.Err.(syscall.Errno)
+	return !plain && e.Err != fs.ErrNotExist
 }
 
 func writeMarker(ctx context.Context, m Store, k marker, c store.Cond) (version string, err error) {

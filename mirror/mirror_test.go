@@ -769,6 +769,64 @@ func TestVerifyFindsDamage(t *testing.T) {
 	}
 }
 
+// falsifying is a mirror of which each object's first reading has a wrong bit.
+type falsifying struct {
+	store.Source
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+func (m *falsifying) Open(ctx context.Context, name string) (store.File, error) {
+	f, err := m.Source.Open(ctx, name)
+	if err != nil || !strings.HasSuffix(name, ".zst") && !strings.HasSuffix(name, ".foreign") {
+		return f, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.seen[name] {
+		return f, nil
+	}
+	m.seen[name] = true
+	return falseFile{f}, nil
+}
+
+type falseFile struct{ store.File }
+
+func (f falseFile) Range(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	r, err := f.File.Range(ctx, off, n)
+	if err != nil {
+		return nil, err
+	}
+	p, err := io.ReadAll(r)
+	if len(p) > 0 {
+		p[len(p)/2] ^= 1
+	}
+	return io.NopCloser(bytes.NewReader(p)), errors.Join(err, r.Close())
+}
+
+// What was falsified on its way is read again before an object is called damaged: who
+// believes it moves a whole object away.
+func TestVerifyReadsAgain(t *testing.T) {
+	t.Parallel()
+	for _, deep := range []bool{false, true} {
+		tm := newTeam(t)
+		h := tm.newHome(t, "a")
+		h.write(file, "one\ntwo\n")
+		h.push()
+		rewrite(t, tm.bucket, []byte("no version"), nil) // which the next push keeps
+		h.write(file, "one\ntwo\nthree\n")
+		h.push()
+		m := &falsifying{Source: tm.mirror, seen: map[string]bool{}}
+		v, err := mirror.Verify(ctx, mirror.Verifying{Mirror: m, Deep: deep})
+		if err != nil || len(v.Damaged)+len(v.Failures) > 0 || v.Objects != 3 {
+			t.Errorf("deep=%v: %+v, %v", deep, v, err)
+		}
+		if len(m.seen) < 2 {
+			t.Errorf("deep=%v: only %v was falsified", deep, m.seen)
+		}
+	}
+}
+
 func rewrite(t *testing.T, b *gcblob.Bucket, p []byte, meta map[string]string) {
 	t.Helper()
 	if err := b.WriteAll(ctx, key, p, &gcblob.WriterOptions{ContentType: "application/zstd", Metadata: meta}); err != nil {

@@ -88,13 +88,18 @@ func (v *verifier) run(ctx context.Context) error {
 	err := v.all(ctx, walk(ctx, v.Mirror, store.ListOptions{Unordered: true}, sessionsDir, archivedDir, divergedDir, historyDir, originsDir),
 		func(ctx context.Context, name string) (f Finding, ok bool) {
 			f.Name = name
+			var check func(context.Context, string) (int64, error)
 			switch {
 			case strings.HasSuffix(name, logSuffix):
-				f.Size, f.Err = v.object(ctx, name)
+				check = v.object
 			case strings.HasSuffix(name, foreignSuffix):
-				f.Size, f.Err = v.foreign(ctx, name)
+				check = v.foreign
 			default:
 				return f, false // not ours
+			}
+			f.Size, f.Err = check(ctx, name)
+			if errors.Is(f.Err, store.ErrCorrupt) { // the object, or what came of it this time
+				f.Size, f.Err = check(ctx, name)
 			}
 			v.mu.Lock()
 			defer v.mu.Unlock()

@@ -412,6 +412,18 @@ var mutations = []mutation{
 		"		case c.IfAbsent:\n			return false, nil", "		case c.IfAbsent:\n			refused++", "mirror", "TestPushProbesConditions",
 	},
 	{
+		"mirror/verify.go", "the second reading of what seems damaged",
+		"if errors.Is(f.Err, store.ErrCorrupt) { // the object", "if false { // the object", "mirror", "TestVerifyReadsAgain",
+	},
+	{
+		"mirror/push.go", "the look at a file that was read into memory",
+		"if _, ok := src.f.(*heldFile); ok && !src.current() {", "if false {", "mirror", "TestPushOfWhatChanges",
+	},
+	{
+		blob + "/put.go", "the hash compare of what is put whole",
+		"if int64(len(p)) != b.Size || sum != b.SHA256 {", "if int64(len(p)) != b.Size {", blob, "TestConformance/dir/PutChangedBody",
+	},
+	{
 		"mirror/verify.go", "the look for what rollouts begin with",
 		"return trailer.Size, v.begins(ctx, key, f)", "return trailer.Size, nil", "mirror", "TestVerifyLineage",
 	},
