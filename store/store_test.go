@@ -229,10 +229,11 @@ func unheldLines(comment string) (lines []string) {
 // suites says of the packages below this one that do not run the suite why, or
 // which directory's tests run it over them.
 var suites = map[string]string{
-	"blob/dirblob": "blob",
-	"blob/mem":     "blob",
-	"internal":     "because what is below it is tested as local and memfs",
-	"storetest":    "because it is the suite",
+	"blob/dirblob":        "blob",
+	"blob/mem":            "blob",
+	"internal":            "because what is below it is tested as local and memfs",
+	"storetest":           "because it is the suite",
+	"blob/internal/stall": "because it is a connection",
 }
 
 // Every package below this one runs the suite, itself or in the tests of another
