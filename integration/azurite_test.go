@@ -11,6 +11,7 @@ import (
 	gcblob "gocloud.dev/blob"
 	"gocloud.dev/blob/azureblob"
 
+	"github.com/rollout-sync/rollout/integration/internal/server"
 	"github.com/rollout-sync/rollout/integration/tools"
 	"github.com/rollout-sync/rollout/store/blob/azure"
 )
@@ -35,7 +36,7 @@ func startAzurite(dir string) (*service, func(), error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, nil, err
 	}
-	addr, err := freeAddr()
+	addr, err := server.FreeAddr()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -46,7 +47,7 @@ func startAzurite(dir string) (*service, func(), error) {
 	secret := base64.StdEncoding.EncodeToString([]byte(secretKey))
 	cmd.Env = append(os.Environ(), "AZURITE_ACCOUNTS="+accessKey+":"+secret)
 	cmd.Dir = dir
-	stop, err := startChild(cmd, addr)
+	child, err := server.Start(cmd, addr)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -85,5 +86,5 @@ func startAzurite(dir string) (*service, func(), error) {
 		_, err = client.Create(ctx, nil)
 		return err
 	}
-	return s, stop, nil
+	return s, stopping(child), nil
 }

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"github.com/rollout-sync/rollout/integration/internal/server"
 	"github.com/rollout-sync/rollout/integration/tools"
 )
 
@@ -27,11 +28,11 @@ func startMinIO(dir string) (*service, func(), error) {
 	if err != nil {
 		return absent(err)
 	}
-	addr, err := freeAddr()
+	addr, err := server.FreeAddr()
 	if err != nil {
 		return nil, nil, err
 	}
-	console, err := freeAddr()
+	console, err := server.FreeAddr()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -42,6 +43,9 @@ func startMinIO(dir string) (*service, func(), error) {
 		return nil, nil, err
 	}
 	cmd.Dir = dir
-	stop, err := startChild(cmd, addr)
-	return newS3("minio", info.Main.Version, addr), stop, err
+	child, err := server.Start(cmd, addr)
+	if err != nil {
+		return nil, nil, err
+	}
+	return newS3("minio", info.Main.Version, addr), stopping(child), nil
 }

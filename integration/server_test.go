@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +25,7 @@ import (
 	gcblob "gocloud.dev/blob"
 	"gocloud.dev/blob/s3blob"
 
+	"github.com/rollout-sync/rollout/integration/internal/server"
 	"github.com/rollout-sync/rollout/integration/parts"
 	"github.com/rollout-sync/rollout/store/blob"
 	"github.com/rollout-sync/rollout/store/blob/gcs"
@@ -188,11 +187,11 @@ func clientOf(s *service) (client *awss3.Client) {
 
 // startFakeGCS starts the server in this process.
 func startFakeGCS(string) (*service, func(), error) {
-	addr, err := freeAddr()
+	addr, err := server.FreeAddr()
 	if err != nil {
 		return nil, nil, err
 	}
-	version, err := moduleVersion("github.com/fsouza/fake-gcs-server")
+	version, err := server.ModuleVersion("github.com/fsouza/fake-gcs-server")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -226,55 +225,32 @@ func startFakeGCS(string) (*service, func(), error) {
 	return s, server.Stop, nil
 }
 
-// moduleVersion returns the version of a module that these tests are built with.
-func moduleVersion(module string) (string, error) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Version}}", module).Output()
-	return strings.TrimSpace(string(out)), err
-}
-
-// startVersitygw starts the gateway over a directory and waits until it answers.
+// startVersitygw starts the gateway over a directory.
 func startVersitygw(dir string) (*service, func(), error) {
-	build := exec.Command("go", "tool", "-n", "versitygw")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	var stderr bytes.Buffer
-	build.Stderr = &stderr
-	path, err := build.Output()
-	if err != nil {
-		return nil, nil, fmt.Errorf("building versitygw: %w\n%s", err, &stderr)
-	}
-	version, err := moduleVersion("github.com/versity/versitygw")
-	if err != nil {
-		return nil, nil, err
-	}
 	dir += "/versitygw"
-	data, sidecar, iam := dir+"/data", dir+"/meta", dir+"/iam"
-	for _, d := range []string{dir, data, sidecar, iam} {
-		if err := os.Mkdir(d, 0o700); err != nil {
-			return nil, nil, err
-		}
+	iam := dir + "/iam"
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.Mkdir(iam, 0o700)); err != nil {
+		return nil, nil, err
 	}
 	// A user with no right but those that a bucket's policy gives.
 	users := fmt.Sprintf(`{"accessAccounts":{%[1]q:{"access":%[1]q,"secret":%[2]q,"role":"user"}}}`, userKey, userSecret)
 	if err := os.WriteFile(iam+"/users.json", []byte(users), 0o600); err != nil {
 		return nil, nil, err
 	}
-	addr, err := freeAddr()
+	v, err := server.StartVersitygw(dir, accessKey, secretKey, "--iam-dir", iam)
 	if err != nil {
 		return nil, nil, err
 	}
-	cmd := exec.Command(strings.TrimSpace(string(path)), "-a", accessKey, "-s", secretKey, "-p", addr, "--quiet", "--iam-dir", iam,
-		"posix", "--sidecar", sidecar, data)
-	cmd.Dir = dir
-	stop, err := startChild(cmd, addr)
-	return newS3("versitygw", version, addr), stop, err
+	return newS3("versitygw", v.Version, v.Addr), stopping(v.Server), nil
 }
 
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// stopping returns a function that stops s and says so if it has ended before.
+func stopping(s *server.Server) func() {
+	return func() {
+		if err := s.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
 	}
-	return l.Addr().String(), l.Close()
 }
 
 // A proxy stands in front of a server. Tests that look at it must not run in

@@ -15,7 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/rollout-sync/rollout/integration/internal/versitygw"
+	"github.com/rollout-sync/rollout/integration/internal/server"
 	"github.com/rollout-sync/rollout/integration/parts"
 )
 
@@ -26,7 +26,7 @@ const (
 
 var (
 	program string // the real one
-	gateway *versitygw.Server
+	gateway *server.Versitygw
 )
 
 func TestMain(m *testing.M) {
@@ -63,7 +63,7 @@ func start(dir string) (err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
-	gateway, err = versitygw.Start(dir, accessKey, secretKey)
+	gateway, err = server.StartVersitygw(dir, accessKey, secretKey)
 	return err
 }
 

@@ -1,4 +1,4 @@
-package versitygw
+package server
 
 import (
 	"os/exec"

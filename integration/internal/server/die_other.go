@@ -1,6 +1,6 @@
 //go:build !linux
 
-package versitygw
+package server
 
 import "os/exec"
 
