@@ -52,8 +52,13 @@ func NewBuffers(small, large, largest int) *Buffers {
 // Get returns an empty slice for n bytes, which may be more than it has room for.
 func (b *Buffers) Get(n int) []byte { return b.of(n).Get()[:0] }
 
-// Put gives p back, which its user must not use any more.
-func (b *Buffers) Put(p []byte) { b.of(cap(p)).Put(p) }
+// Put gives p back, which its user must not use any more. What has not the capacity of a
+// small one, such as nil, is dropped.
+func (b *Buffers) Put(p []byte) {
+	if cap(p) >= Border {
+		b.of(cap(p)).Put(p)
+	}
+}
 
 func (b *Buffers) of(n int) *List[[]byte] {
 	if n > Border {

@@ -36,6 +36,8 @@ func TestBuffers(t *testing.T) {
 		}
 	}
 	small, large := make([]byte, 100, spare.Border), make([]byte, 200, largest+10) // it has grown
+	b.Put(nil)
+	b.Put(make([]byte, spare.Border-1))
 	b.Put(large)
 	b.Put(small)
 	if p := b.Get(1)[:100]; &p[0] != &small[0] {

@@ -82,7 +82,8 @@
 // A Put or Seal holds a frame of 4 MiB and its compressed form, and what the
 // driver buffers: at most 32 MiB for objects up to 70 GiB. Uploads wait for each
 // other when they would buffer more than 40 MiB together, so one large one runs
-// at a time, beside small ones.
+// at a time, beside small ones. A Put of a store.BytesBody of up to 8 MiB holds its
+// stored form instead; at most 20 MiB of such buffers are kept for the next.
 package blob
 
 import (

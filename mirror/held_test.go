@@ -1,0 +1,62 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/rollout-sync/rollout/store"
+)
+
+// fakeFile says that it has size bytes.
+type fakeFile struct {
+	store.File
+	size    int64
+	content string
+	err     error
+}
+
+func (f *fakeFile) Info() store.Info { return store.Info{Size: f.size} }
+func (f *fakeFile) Close() error     { return nil }
+
+func (f *fakeFile) Range(context.Context, int64, int64) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader(f.content)), f.err
+}
+
+// What is held is what a file has, and what cannot be held is left as it is, with its
+// place free for the next.
+func TestHold(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	h := newHolder(1)
+	for range 3 {
+		for what, c := range map[string]struct {
+			f    fakeFile
+			held bool
+		}{
+			"as it was":         {fakeFile{size: 4, content: "one\n"}, true},
+			"cut":               {fakeFile{size: 8, content: "one\n"}, true},
+			"empty":             {fakeFile{}, true},
+			"grown":             {fakeFile{size: 4, content: "one\ntwo\n"}, false},
+			"broken":            {fakeFile{size: 4, err: broken}, false},
+			"compressed":        {fakeFile{size: -1}, false},
+			"the largest":       {fakeFile{size: heldMax, content: strings.Repeat("x", heldMax)}, true},
+			"larger":            {fakeFile{size: heldMax + 1, content: strings.Repeat("x", heldMax+1)}, false},
+			"large, and broken": {fakeFile{size: heldMax, err: broken}, false},
+		} {
+			f := h.hold(t.Context(), &c.f)
+			held, ok := f.(*heldFile)
+			if ok != c.held {
+				t.Errorf("%s: held %v", what, ok)
+			}
+			if ok && string(held.bytes(0, -1)) != c.f.content {
+				t.Errorf("%s: it has %d bytes", what, len(held.bytes(0, -1)))
+			}
+			if err := f.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
