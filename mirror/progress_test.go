@@ -13,7 +13,7 @@ import (
 )
 
 // halfReader is a mirror that reads the first half of each rollout, says so, and then
-// puts it.
+// puts it, read once more.
 type halfReader struct {
 	mirror.Store
 	read func(n int64)
@@ -33,6 +33,11 @@ func (m *halfReader) Put(ctx context.Context, name string, b store.Body, c store
 			return "", err
 		}
 		m.read(n)
+		open := b.Open
+		b.Open = func() (io.ReadCloser, error) {
+			r, err := open()
+			return struct{ io.ReadCloser }{r}, err // so that no store takes it whole
+		}
 	}
 	return m.Store.Put(ctx, name, b, c)
 }

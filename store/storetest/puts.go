@@ -97,11 +97,11 @@ func testPutChangedBody(t T, h Harness) {
 		"other":   append(slices.Clone(good[:len(good)-2]), 'x', '\n'),
 		"empty":   nil,
 	} {
-		testNotPut(t, h, what, func() (context.Context, store.Body) {
-			b := store.BytesBody(good, time.Time{})
-			b.Open = store.BytesBody(content, time.Time{}).Open
-			return t.Context(), b
-		}, store.ErrChanged)
+		b := store.BytesBody(good, time.Time{})
+		b.Open = store.BytesBody(content, time.Time{}).Open
+		testNotPut(t, h, what, func() (context.Context, store.Body) { return t.Context(), b }, store.ErrChanged)
+		b.Open = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
+		testNotPut(t, h, what+", no BytesBody", func() (context.Context, store.Body) { return t.Context(), b }, store.ErrChanged)
 	}
 }
 
