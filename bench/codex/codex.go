@@ -33,8 +33,7 @@ const Version = "0.169.0"
 func Find(bin string) (path, name string, err error) {
 	if bin != "" {
 		out, err := exec.Command(bin, "--version").Output() // "codex-cli 0.169.0"
-		_, version, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
-		return bin, "codex " + version, err
+		return bin, strings.Replace(strings.TrimSpace(string(out)), "-cli", "", 1), err
 	}
 	name = "codex " + Version
 	cache, err := os.UserCacheDir()

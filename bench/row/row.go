@@ -146,9 +146,6 @@ func Report(results ...Result) error {
 // Read returns what Report has collected.
 func Read(name string) (results []Result, err error) {
 	f, err := os.Open(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}
