@@ -40,7 +40,7 @@ var plans = []plan{
 	{"record -rows 1", "", map[string]string{"tiny": "-lines 1000 -rounds 2"}},
 	{"record -rows 2", "", map[string]string{"tiny": "-durable 200 -rounds 2"}},
 	{"listing -rows 3", "codex", map[string]string{"tiny": "-sizes 100,200,300 -rounds 2"}},
-	{"reconstruct", "codex", map[string]string{"tiny": "-size 5 -rounds 2", "default": "-size 200"}},
+	{"reconstruct", "codex", map[string]string{"tiny": "-size 5 -rounds 2"}},
 	{"push -rows 5", "rclone", map[string]string{"tiny": "-size 5 -rounds 2", "full": "-size 2000"}},
 	{"push -rows 6", "rclone", map[string]string{"tiny": "-sessions 100 -rounds 2", "full": "-sessions 100000"}},
 	{"listing -rows 7", "", nil},
