@@ -25,6 +25,31 @@ wire_api = "responses"
 enabled = false
 `
 
+// Version is the one that the project's promises name.
+const Version = "0.169.0"
+
+// Find returns a codex and what to call it: bin if that is not empty, or the one that
+// integration/codex has installed into the user's cache.
+func Find(bin string) (path, name string, err error) {
+	if bin != "" {
+		out, err := exec.Command(bin, "--version").Output() // "codex-cli 0.169.0"
+		return bin, strings.Replace(strings.TrimSpace(string(out)), "-cli", "", 1), err
+	}
+	name = "codex " + Version
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", name, err
+	}
+	files, err := filepath.Glob(filepath.Join(cache, "rollout-codex", Version, "node_modules/@openai/codex-*/vendor/*/bin/codex"))
+	if err == nil && len(files) == 0 {
+		err = errors.New("make codex installs it")
+	}
+	if err != nil {
+		return "", name, err
+	}
+	return files[0], name, nil
+}
+
 // A Server is a running "codex app-server".
 type Server struct {
 	cmd  *exec.Cmd

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/rollout-sync/rollout/bench/codex"
@@ -34,25 +35,11 @@ func askCodex(bin, home string, o tree.Options, run string) (err error) {
 	}
 	var next *string
 	list := func(what string, extra map[string]any) error {
-		params := map[string]any{"limit": 25, "sourceKinds": []string{"cli", "vscode", "exec", "appServer", "unknown"}, "modelProviders": []string{}}
-		for k, v := range extra {
-			params[k] = v
+		items := 0
+		if items, next, err = codexPage(s, extra); err == nil && what != "" {
+			show(what, items)
 		}
-		answer, err := s.Call("thread/list", params)
-		if err != nil {
-			return err
-		}
-		var page struct {
-			Data       []json.RawMessage
-			NextCursor *string
-		}
-		if err := json.Unmarshal(answer, &page); err != nil {
-			return err
-		}
-		if next = page.NextCursor; what != "" {
-			show(what, len(page.Data))
-		}
-		return nil
+		return err
 	}
 	if err := list("start and first page", nil); err != nil {
 		return err
@@ -61,7 +48,7 @@ func askCodex(bin, home string, o tree.Options, run string) (err error) {
 	if err := list("first page again", nil); err != nil {
 		return err
 	}
-	for page := 2; page <= 10; page++ {
+	for page := 2; page <= 10 && next != nil; page++ {
 		begin = time.Now()
 		what := ""
 		if page == 10 {
@@ -98,4 +85,20 @@ func askCodex(bin, home string, o tree.Options, run string) (err error) {
 	show("id miss (thread/read)", 0)
 	fmt.Printf("%-22s %-24s %46.1f\n", "codex, "+run, "memory", float64(s.Peak())/1e6)
 	return nil
+}
+
+// codexPage asks for a page.
+func codexPage(s *codex.Server, extra map[string]any) (items int, next *string, err error) {
+	params := map[string]any{"limit": page, "sourceKinds": []string{"cli", "vscode", "exec", "appServer", "unknown"}, "modelProviders": []string{}}
+	maps.Copy(params, extra)
+	answer, err := s.Call("thread/list", params)
+	if err != nil {
+		return 0, nil, err
+	}
+	var answered struct {
+		Data       []json.RawMessage
+		NextCursor *string
+	}
+	err = json.Unmarshal(answer, &answered)
+	return len(answered.Data), answered.NextCursor, err
 }

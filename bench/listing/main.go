@@ -1,12 +1,19 @@
-// Command listing measures how lists are found: in homes and mirrors of a thousand,
-// fifty thousand and a million sessions, beside the real Codex on the same home.
+// Command listing measures how lists are found, in homes and mirrors of up to a
+// million sessions, beside the real Codex on the same home:
 //
-//	go run ./listing [-sizes 1000,50000,1000000] [-dir DIR] [-codex FILE]
+//	go run ./listing [-rows 3,7] [-sizes 1000,50000,1000000] [-dir DIR] [-codex FILE] [-rounds N]
+//	go run ./listing -all [-sizes …] …
 //
-// Each cell is a process of its own, so that its memory can be told. Homes are real
-// files, which are made in DIR once and kept; mirrors are made up as they are read.
-// What is read of a home is in the page cache, except in the rows "cold", for which
-// the system's caches are dropped (that takes root).
+// Row 3: the first page of a home, beside Codex on the home of the middle size, with
+// and without its database, and beside itself on the least and the largest home. Row
+// 7: the requests for the first page of the largest mirror. With -all, a table of
+// every kind of list instead, which takes long.
+//
+// What is measured is a process of its own each time, so that its memory can be told.
+// Homes are real files, the same ones every time; if DIR is given, they are kept
+// there for the next time. Mirrors are made up as they are read. What is read of a
+// home is in the page cache, except in the lines "cold" of -all, for which the
+// system's caches are dropped (that takes root).
 package main
 
 import (
@@ -19,35 +26,89 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rollout-sync/rollout/bench/codex"
+	"github.com/rollout-sync/rollout/bench/row"
 	"github.com/rollout-sync/rollout/bench/tree"
 	"github.com/rollout-sync/rollout/listing"
 	"github.com/rollout-sync/rollout/store/local"
 )
 
 func main() {
-	sizes := flag.String("sizes", "1000,50000", "how many sessions, a list")
-	dir := flag.String("dir", filepath.Join(os.TempDir(), "rollout-bench-listing"), "where the homes are made")
-	codexBin := flag.String("codex", "", "the codex to compare with")
-	runs := flag.Int("runs", 5, "how often each cell is measured; the median is shown")
+	rows := flag.String("rows", "3,7", "which rows")
+	all := flag.Bool("all", false, "no rows, but a table of every kind of list")
+	sizes := flag.String("sizes", "1000,50000,1000000", "how many sessions, a list")
+	dir := flag.String("dir", "", "where the homes are made and kept (default: a temporary directory, which is removed)")
+	codexBin := flag.String("codex", "", "the codex to compare with (default: the one that make codex installs)")
+	rounds := flag.Int("rounds", 5, "how often each is measured")
 	cell := flag.String("cell", "", "measure this one cell and print it; for the program itself")
 	flag.Parse()
 	var err error
 	if *cell != "" {
 		err = measure(*cell)
 	} else {
-		err = table(*dir, *sizes, *codexBin, *runs)
+		err = run(*rows, *all, *sizes, *dir, *codexBin, *rounds)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "listing:", err)
 		os.Exit(1)
 	}
+}
+
+func run(rows string, all bool, sizes, dir, codexBin string, rounds int) (err error) {
+	var b bench
+	for size := range strings.SplitSeq(sizes, ",") {
+		n, err := strconv.Atoi(size)
+		if err != nil {
+			return err
+		}
+		b.sizes = append(b.sizes, n)
+	}
+	if b.dir = dir; dir == "" {
+		if b.dir, err = os.MkdirTemp("", "rollout-bench-listing-*"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(b.dir)
+	}
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	b.rounds = rounds
+	b.codex, b.codexName, b.codexMissing = codex.Find(codexBin)
+	if all {
+		return b.table()
+	}
+	var results []row.Result
+	for r := range strings.SplitSeq(rows, ",") {
+		var lines []row.Result
+		switch r {
+		case "3":
+			lines, err = b.row3()
+		case "7":
+			lines, err = b.row7()
+		default:
+			err = errors.New("there is no such row here")
+		}
+		if err != nil {
+			return fmt.Errorf("row %s: %w", r, err)
+		}
+		results = append(results, lines...)
+	}
+	return row.Report(results...)
+}
+
+type bench struct {
+	sizes        []int
+	dir          string
+	rounds       int
+	self         string
+	codex        string
+	codexName    string
+	codexMissing error
 }
 
 // A kind is a shape of home or mirror.
@@ -78,6 +139,9 @@ var ops = []string{
 	"all ids", "heads read and no more",
 }
 
+// barePage is what the first page cannot be had without.
+const barePage = "first page, bare"
+
 // A result is a cell.
 type result struct {
 	Time     time.Duration
@@ -87,20 +151,18 @@ type result struct {
 	RSS      int64 // bytes
 }
 
-func table(dir, sizes, codexBin string, runs int) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
+// home returns where the home of a kind is, which it makes unless it is there.
+func (b *bench) home(k kind) (string, error) {
+	home := filepath.Join(b.dir, fmt.Sprintf("%d-%v-%d", k.Sessions, k.Archived, k.Body))
+	return home, k.prepare(home)
+}
+
+func (b *bench) table() error {
 	fmt.Printf("%-22s %-24s %10s %10s %8s %8s %8s %6s\n", "", "", "median", "max", "opened", "lists", "RSS MB", "items")
-	for _, size := range strings.Split(sizes, ",") {
-		n, err := strconv.Atoi(size)
-		if err != nil {
-			return err
-		}
+	for _, n := range b.sizes {
 		for _, k := range kindsOf(n) {
-			home := filepath.Join(dir, fmt.Sprintf("%d-%v-%d", n, k.Archived, k.Body))
-			if err := k.prepare(home); err != nil {
+			home, err := b.home(k)
+			if err != nil {
 				return err
 			}
 			for _, op := range ops {
@@ -109,11 +171,11 @@ func table(dir, sizes, codexBin string, runs int) error {
 				}
 				var results []result
 				op, cold := strings.CutSuffix(op, ", cold")
-				for i := range runs + 1 {
+				for i := range b.rounds + 1 {
 					if cold && dropCaches() != nil {
 						break // not root
 					}
-					r, err := k.run(self, home, op)
+					r, err := k.run(b.self, home, op)
 					if err != nil {
 						return fmt.Errorf("%s, %d, %s: %w", k.name, n, op, err)
 					}
@@ -132,8 +194,8 @@ func table(dir, sizes, codexBin string, runs int) error {
 				fmt.Printf("%-22s %-24s %10s %10s %8d %8d %8.1f %6d\n", fmt.Sprintf("%s, %d", k.name, n), op,
 					short(m.Time), short(results[len(results)-1].Time), m.Opened, m.Requests, float64(m.RSS)/1e6, m.Items)
 			}
-			if codexBin != "" && !k.mirror && k.Archived == 0 && n <= 50_000 {
-				if err := compareCodex(codexBin, home, k.Options); err != nil {
+			if b.codexMissing == nil && !k.mirror && k.Archived == 0 && n <= 50_000 {
+				if err := compareCodex(b.codex, home, k.Options); err != nil {
 					return fmt.Errorf("codex: %w", err)
 				}
 			}
@@ -239,6 +301,8 @@ func measure(spec string) error {
 	switch j.Op {
 	case "first page":
 		r, err = pages(listing.Query{}, 1)
+	case barePage:
+		items, err = firstHeads(j.Home, page)
 	case "tenth page":
 		r, err = pages(listing.Query{}, 10)
 	case "by update":
@@ -295,16 +359,49 @@ func readHeads(home string) (n int, err error) {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		f, err := os.Open(path)
+		n++
+		return readHead(path, buf)
+	})
+	return n, err
+}
+
+// firstHeads does that for the newest files, at most so many.
+func firstHeads(home string, most int) (n int, err error) {
+	buf := make([]byte, 64<<10)
+	var below func(string) error
+	below = func(dir string) error {
+		entries, err := os.ReadDir(dir) // in order
 		if err != nil {
 			return err
 		}
-		if _, err := io.ReadFull(f, buf); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && err != io.EOF {
-			return err
+		for _, e := range slices.Backward(entries) {
+			path := filepath.Join(dir, e.Name())
+			switch {
+			case n == most:
+				return nil
+			case e.IsDir():
+				err = below(path)
+			default:
+				n++
+				err = readHead(path, buf)
+			}
+			if err != nil {
+				return err
+			}
 		}
-		n++
-		return f.Close()
-	})
-	runtime.KeepAlive(buf)
-	return n, err
+		return nil
+	}
+	return n, below(filepath.Join(home, "sessions"))
+}
+
+func readHead(path string, buf []byte) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := io.ReadFull(f, buf); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && err != io.EOF {
+		return err
+	}
+	return nil
 }

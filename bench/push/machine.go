@@ -33,6 +33,8 @@ type machine struct {
 	temp               string
 	objects            string // directory of what the server keeps
 	self, ours, rclone string // binaries; rclone is "" if it cannot be had
+	rcloneName         string
+	rcloneMissing      string // why it cannot be had
 	addr, link         string // of the server, and of a slow link to it
 	stop               []func()
 }
@@ -42,11 +44,11 @@ func newMachine(ctx context.Context, dir string, s settings) (_ *machine, err er
 	if m.self, err = os.Executable(); err != nil {
 		return nil, err
 	}
-	var gateway string
 	if err = os.Mkdir(m.path("bin"), 0o700); err != nil {
 		return nil, err
 	}
-	if m.ours, gateway, m.rclone, err = build(ctx, m.path("bin"), s); err != nil {
+	gateway, err := m.build(ctx, m.path("bin"))
+	if err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -1,11 +1,15 @@
 // Command push measures the real rollout-sync: what a push costs, beside rclone
 // and beside what cannot be avoided, and what all commands take of memory.
 //
-//	go run ./push [-rows 5,6,8] [-size MB] [-sessions N] [-big MB] [-rclone FILE]
+//	go run ./push [-rows 5,6,8] [-size MB] [-sessions N] [-big MB] [-line MB] [-rounds N] [-rclone FILE] [-seed N] [-dir DIR]
 //
-// The rows are those of the promises that bench/ holds the project to. Each figure
-// is of a process of its own: its time, its user and system CPU seconds, the most
-// memory that it had resident. What is compared works on the same bytes, in turns,
+// Row 5: the first push, its CPU time beside zstd and SHA-256 of the same bytes, its
+// wall time through a slow link beside rclone. Row 6: a push with nothing to do,
+// beside rclone. Row 8: the memory of each command for a large session, and for long
+// lines. Before the rows stands what else was measured.
+//
+// Each figure is of a process of its own: its time, its user and system CPU seconds,
+// the most memory that it had resident. What is compared works on the same bytes, in turns,
 // against one S3 server (versitygw) on loopback, whose log counts the requests.
 // Needs Linux or macOS, and the modules of Go's proxy for the server and rclone.
 // All that is written is in one temporary directory, which is removed.
@@ -19,10 +23,11 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/rollout-sync/rollout/bench/row"
 )
 
 type settings struct {
@@ -73,41 +78,54 @@ func run(ctx context.Context, s settings) (err error) {
 		return err
 	}
 	defer m.close()
-	rows := map[string]func(context.Context) error{"5": m.row5, "6": m.row6, "8": m.row8}
-	for _, row := range strings.Split(s.rows, ",") {
-		f, ok := rows[row]
+	rows := map[string]func(context.Context) ([]row.Result, error){"5": m.row5, "6": m.row6, "8": m.row8}
+	var results []row.Result
+	for r := range strings.SplitSeq(s.rows, ",") {
+		f, ok := rows[r]
 		if !ok {
-			return fmt.Errorf("there is no row %q here", row)
+			return fmt.Errorf("there is no row %q here", r)
 		}
 		fmt.Printf("load %s\n", load())
-		if err := f(ctx); err != nil {
-			return fmt.Errorf("row %s: %w", row, err)
+		lines, err := f(ctx)
+		if err != nil {
+			return fmt.Errorf("row %s: %w", r, err)
 		}
+		results = append(results, lines...)
 	}
 	fmt.Printf("load %s\n", load())
-	return nil
+	return row.Report(results...)
 }
 
 // rcloneModule is the peer, as a module and version.
-const rcloneModule = "github.com/rclone/rclone@v1.75.1"
+const (
+	rcloneModule  = "github.com/rclone/rclone"
+	rcloneVersion = "v1.75.1"
+)
 
 // build builds what is measured, and what it is measured against, into dir.
-func build(ctx context.Context, dir string, s settings) (ours, gateway, rclone string, err error) {
-	ours = filepath.Join(dir, "rollout-sync")
-	if _, err := output(ctx, "..", "go", "build", "-o", ours, "./cmd/rollout-sync"); err != nil {
-		return "", "", "", err
+func (m *machine) build(ctx context.Context, dir string) (gateway string, err error) {
+	m.ours = filepath.Join(dir, "rollout-sync")
+	if _, err := output(ctx, "..", "go", "build", "-o", m.ours, "./cmd/rollout-sync"); err != nil {
+		return "", err
 	}
 	if gateway, err = output(ctx, filepath.Join("..", "integration"), "go", "tool", "-n", "versitygw"); err != nil {
-		return "", "", "", err
+		return "", err
 	}
-	if rclone = s.rclone; rclone == "" && (strings.Contains(s.rows, "5") || strings.Contains(s.rows, "6")) {
-		rclone = filepath.Join(dir, "rclone")
-		if _, err := output(ctx, dir, "go", "install", rcloneModule); err != nil {
-			fmt.Printf("missing: %s (%v)\n", rcloneModule, err)
-			rclone = ""
+	m.rcloneName = "rclone " + rcloneVersion
+	if m.settings.rclone != "" {
+		m.rclone = m.settings.rclone
+		version, err := output(ctx, dir, m.rclone, "version")
+		m.rcloneName, _, _ = strings.Cut(version, "\n")
+		return gateway, err
+	}
+	if strings.ContainsAny(m.rows, "56") {
+		if _, err := output(ctx, dir, "go", "install", rcloneModule+"@"+rcloneVersion); err != nil {
+			m.rcloneMissing, _, _ = strings.Cut(err.Error(), "\n")
+			return gateway, nil
 		}
+		m.rclone = filepath.Join(dir, "rclone")
 	}
-	return ours, gateway, rclone, nil
+	return gateway, nil
 }
 
 func output(ctx context.Context, dir string, args ...string) (string, error) {
@@ -132,35 +150,7 @@ func load() string {
 	return strings.Join(strings.Fields(string(b))[:3], " ")
 }
 
-// A sample is the values of one figure, a round each.
-type sample []float64
-
-func (s sample) String() string {
-	if len(s) == 0 {
-		return "-"
-	}
-	sorted := slices.Sorted(slices.Values(s))
-	if len(s) == 1 {
-		return fmt.Sprintf("%.2f", s[0])
-	}
-	return fmt.Sprintf("%.2f (%.2f–%.2f)", s.median(), sorted[0], sorted[len(s)-1])
-}
-
-func (s sample) median() float64 {
-	sorted := slices.Sorted(slices.Values(s))
-	return sorted[len(sorted)/2]
-}
-
-// over returns the ratios of each round.
-func (s sample) over(t sample) sample {
-	var r sample
-	for i := range min(len(s), len(t)) {
-		r = append(r, s[i]/t[i])
-	}
-	return r
-}
-
-const rowFormat = "%-44s %-22s %-22s %-22s %s\n"
+const rowFormat = "%-44s %-26s %-26s %-26s %s\n"
 
 func title(format string, args ...any) {
 	fmt.Printf("\n"+format+"\n", args...)

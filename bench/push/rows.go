@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rollout-sync/rollout/bench/row"
 	"github.com/rollout-sync/rollout/bench/session"
 	"github.com/rollout-sync/rollout/bench/tree"
 )
@@ -29,7 +30,7 @@ func settle(ctx context.Context) error {
 
 // row5 pushes sessions of all sizes: CPU beside what cannot be avoided, and time
 // through a slow link beside rclone.
-func (m *machine) row5(ctx context.Context) error {
+func (m *machine) row5(ctx context.Context) ([]row.Result, error) {
 	home := m.path("home5")
 	w := session.New(m.seed)
 	var total int64
@@ -38,64 +39,73 @@ func (m *machine) row5(ctx context.Context) error {
 	for ; total < m.sizeMB*mb && n < o.Sessions; n++ {
 		size, err := w.File(home, o, n, min(w.Size(), m.sizeMB*mb-total), 0)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		total += size
 	}
 	if err := settle(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	var least, cpu, wall, slow, peer, rss sample
+	var least, cpu, wall, slow, peer, rss row.Sample
 	var requests int
 	for i := range m.rounds {
 		t, err := m.process(ctx, "limit", m.self, "=limit", home)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		least = append(least, seconds(t.CPU))
 
 		before, err := m.requests()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if t, err = m.push5(ctx, home, m.addr, fmt.Sprintf("five-%d", i)); err != nil {
-			return err
+			return nil, err
 		}
 		after, err := m.requests()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		cpu, wall, rss = append(cpu, seconds(t.CPU)), append(wall, seconds(t.Wall)), append(rss, float64(t.RSS)/mb)
 		requests = after - before
 
 		if t, err = m.push5(ctx, home, m.link, fmt.Sprintf("five-slow-%d", i)); err != nil {
-			return err
+			return nil, err
 		}
 		slow = append(slow, seconds(t.Wall))
 		if m.rclone != "" {
 			const bucket = "five-rclone"
 			if err := m.bucket(bucket); err != nil {
-				return err
+				return nil, err
 			}
 			t, err := m.copy(ctx, m.link, home, bucket, "--transfers", "8", "--s3-disable-checksum")
 			if err := errors.Join(err, m.drop(bucket)); err != nil {
-				return err
+				return nil, err
 			}
 			peer = append(peer, seconds(t.Wall))
 		}
 	}
 	title("Row 5: push of %d sessions, %.0f MB, into S3 on loopback; %d rounds", n, float64(total)/mb, m.rounds)
-	bytesOnly := make(sample, len(cpu))
+	bytesOnly := make(row.Sample, len(cpu))
 	for i := range cpu {
 		bytesOnly[i] = cpu[i] - seconds(time.Duration(n)*perObject)
 	}
-	line("CPU s, against zstd + SHA-256", cpu, least, cpu.over(least), "")
-	line("CPU s less 1 ms an object, the same", bytesOnly, least, bytesOnly.over(least), "≤ 1.25")
-	line("wall s at 100 MB/s, against rclone raw", slow, peer, peer.over(slow), "≥ 2")
+	line("CPU s, against zstd + SHA-256", cpu, least, cpu.Over(least), "")
+	line("CPU s less 1 ms an object, the same", bytesOnly, least, bytesOnly.Over(least), "≤ 1.25")
+	line("wall s at 100 MB/s, against rclone raw", slow, peer, peer.Over(slow), "≥ 2")
 	line("wall s on loopback", wall, "-", "-", "")
 	line("requests a session", fmt.Sprintf("%.2f", float64(requests)/float64(n)), "-", "-", "")
 	line("RSS MB", rss, 134, "-", "≤ 134")
-	return os.RemoveAll(home)
+	return []row.Result{
+		{
+			Row: 5, Work: fmt.Sprintf("push %d MB, CPU less 1 ms an object", m.sizeMB), Unit: "s", Ours: bytesOnly,
+			Limit: least, LimitName: "zstd + SHA-256", Ratio: bytesOnly.Over(least), Promise: row.AtMost(1.25),
+		},
+		{
+			Row: 5, Work: fmt.Sprintf("push %d MB at %.0f MB/s", m.sizeMB, linkRate/mb), Unit: "s", Ours: slow,
+			Peer: peer, PeerName: m.rcloneName, Missing: m.rcloneMissing, Ratio: peer.Over(slow), Promise: row.AtLeast(2),
+		},
+	}, os.RemoveAll(home)
 }
 
 // push5 pushes everything for the first time.
@@ -119,18 +129,18 @@ var rcloneNothing = []string{
 const rcloneByClock = "--max-age 1m --no-traverse"
 
 // row6 pushes many small sessions, and again.
-func (m *machine) row6(ctx context.Context) error {
+func (m *machine) row6(ctx context.Context) ([]row.Result, error) {
 	home := m.path("home6")
 	o := tree.Options{Sessions: m.sessions, Days: 365, Archived: 0.1, Prompt: 500, Body: 1000}
 	if err := tree.Make(home, o); err != nil {
-		return err
+		return nil, err
 	}
 	if err := settle(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	const bucket, peerBucket = "six", "six-rclone"
 	if err := errors.Join(m.bucket(bucket), m.bucket(peerBucket)); err != nil {
-		return err
+		return nil, err
 	}
 	dir, s3 := m.path("mirror6"), s3URL(m.addr, bucket)
 	counted := func(run func() (took, error)) (took, int, error) {
@@ -153,36 +163,36 @@ func (m *machine) row6(ctx context.Context) error {
 	}
 	firstDir, _, err := counted(ours(dir))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	firstS3, firstRequests, err := counted(ours(s3))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var firstPeer took
 	var firstPeerRequests int
 	if m.rclone != "" {
 		if firstPeer, firstPeerRequests, err = counted(peer("--transfers 8")); err != nil {
-			return err
+			return nil, err
 		}
 	}
 
-	var nothingDir, nothing, cpu, rss, bare, clock sample
+	var nothingDir, nothing, cpu, rss, bare, clock row.Sample
 	requests := 0
-	peers := make([]sample, len(rcloneNothing))
+	peers := make([]row.Sample, len(rcloneNothing))
 	for range m.rounds {
 		t, err := m.process(ctx, "limit", m.self, "=walk", home)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		bare = append(bare, seconds(t.Wall))
 		if t, err = ours(dir)(); err != nil {
-			return err
+			return nil, err
 		}
 		nothingDir = append(nothingDir, seconds(t.Wall))
 		t, n, err := counted(ours(s3))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		nothing, cpu, rss = append(nothing, seconds(t.Wall)), append(cpu, seconds(t.CPU)), append(rss, float64(t.RSS)/mb)
 		requests += n
@@ -192,21 +202,21 @@ func (m *machine) row6(ctx context.Context) error {
 		for i, flags := range rcloneNothing {
 			t, err := peer(flags)()
 			if err != nil {
-				return err
+				return nil, err
 			}
 			peers[i] = append(peers[i], seconds(t.Wall))
 		}
 		if t, err = peer(rcloneByClock)(); err != nil {
-			return err
+			return nil, err
 		}
 		clock = append(clock, seconds(t.Wall))
 	}
 	title("Row 6: push of %d small sessions; %d rounds", m.sessions, m.rounds)
 	for i, flags := range rcloneNothing {
-		line("nothing to do, wall s, against rclone", nothing, peers[i], peers[i].over(nothing), "≥ 10; rclone "+flags)
+		line("nothing to do, wall s, against rclone", nothing, peers[i], peers[i].Over(nothing), "≥ 10; rclone "+flags)
 	}
-	line("nothing to do, wall s, rclone not comparing", nothing, clock, clock.over(nothing), "rclone "+rcloneByClock)
-	line("nothing to do, wall s, a walk and lstat", nothing, bare, nothing.over(bare), "")
+	line("nothing to do, wall s, rclone not comparing", nothing, clock, clock.Over(nothing), "rclone "+rcloneByClock)
+	line("nothing to do, wall s, a walk and lstat", nothing, bare, nothing.Over(bare), "")
 	line("nothing to do, wall s, directory", nothingDir, "-", "-", "")
 	line("nothing to do, CPU s", cpu, "-", "-", "")
 	line("nothing to do, RSS MB", rss, 134, "-", "≤ 134")
@@ -220,12 +230,28 @@ func (m *machine) row6(ctx context.Context) error {
 	if m.rclone != "" {
 		first("S3, rclone --transfers 8", firstPeer, firstPeerRequests)
 	}
-	return errors.Join(m.drop(bucket), m.drop(peerBucket), os.RemoveAll(dir), os.RemoveAll(home))
+	fastest := 0
+	for i := range peers {
+		if m.rclone != "" && peers[i].Median() < peers[fastest].Median() {
+			fastest = i
+		}
+	}
+	work := fmt.Sprintf("push with nothing to do, %d sessions", m.sessions)
+	all := row.Sample{float64(requests)} // of all rounds: none may make any
+	return []row.Result{
+		{
+			Row: 6, Work: work, Unit: "s", Ours: nothing,
+			Peer: peers[fastest], PeerName: m.rcloneName + " " + rcloneNothing[fastest], Missing: m.rcloneMissing,
+			Limit: bare, LimitName: "walk and lstat", Ratio: peers[fastest].Over(nothing), Promise: row.AtLeast(10),
+		},
+		{Row: 6, Work: work, Unit: "requests", Ours: all, Ratio: all, Promise: row.AtMost(0)},
+	}, errors.Join(m.drop(bucket), m.drop(peerBucket), os.RemoveAll(dir), os.RemoveAll(home))
 }
 
 // row8 tells the memory of every command, for one large session and for one of long
 // lines.
-func (m *machine) row8(ctx context.Context) error {
+func (m *machine) row8(ctx context.Context) ([]row.Result, error) {
+	var results []row.Result
 	for i, k := range []struct {
 		name       string
 		size, line int64
@@ -238,17 +264,20 @@ func (m *machine) row8(ctx context.Context) error {
 		o := tree.Options{Sessions: 2, Days: 2}
 		size, err := session.New(m.seed+uint64(i)).File(home, o, 1, k.size, k.line)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := errors.Join(os.Mkdir(empty, 0o700), os.Mkdir(back, 0o700), m.bucket(k.name)); err != nil {
-			return err
+			return nil, err
 		}
 		if err := settle(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		id := o.At(1).ID.String()
 		dir, s3 := m.path(k.name+"-mirror"), s3URL(m.addr, k.name)
 		allowed := float64(128<<20+2*k.longest) / mb
+		var most float64
+		var worst string // of the commands
+		var failed []string
 		title("Row 8: one session of %.0f MB, lines of up to %.0f MB: RSS MB", float64(size)/mb, float64(k.longest)/mb)
 		for _, c := range []struct {
 			what, home, mirror string
@@ -271,14 +300,23 @@ func (m *machine) row8(ctx context.Context) error {
 			t, err := m.sync(ctx, k.name+"-user", c.home, c.mirror, c.args[0], c.args[1:]...)
 			if err != nil {
 				line(c.what, "failed", "-", "-", err.Error())
+				failed = append(failed, c.what)
 				continue
 			}
 			rss := float64(t.RSS) / mb
 			line(c.what, fmt.Sprintf("%.0f", rss), fmt.Sprintf("%.0f", allowed), fmt.Sprintf("%.2f", rss/allowed), fmt.Sprintf("≤ 1; took %.1f s", t.Wall.Seconds()))
+			if rss > most {
+				most, worst = rss, c.what
+			}
 		}
+		results = append(results, row.Result{
+			Row: 8, Work: fmt.Sprintf("memory, a session of %.0f MB, lines of up to %.0f MB: %s", float64(size)/mb, float64(k.longest)/mb, worst),
+			Unit: "MB", Ours: row.Sample{most}, Limit: row.Sample{allowed}, LimitName: "promised",
+			Ratio: row.Sample{most / allowed}, Promise: row.AtMost(1), Failed: strings.Join(failed, ", "),
+		})
 		if err := errors.Join(m.drop(k.name), os.RemoveAll(home), os.RemoveAll(dir), os.RemoveAll(back)); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return results, nil
 }

@@ -35,3 +35,25 @@ func TestWrite(t *testing.T) {
 		t.Errorf("p50 %d, p90 %d, longest %d", p50, p90, sizes[len(sizes)-1])
 	}
 }
+
+// A long session has the turns that it says.
+func TestCompacted(t *testing.T) {
+	t.Parallel()
+	s := tree.Options{Sessions: 1, Days: 1}.At(0)
+	var text bytes.Buffer
+	turns, err := New(1).Compacted(&text, s, 2<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(text.Bytes()) {
+		if !json.Valid(line) {
+			t.Fatalf("no JSON: %.200s", line)
+		}
+	}
+	if n := bytes.Count(text.Bytes(), []byte(`"task_started"`)); n != turns || text.Len() < 2<<20 {
+		t.Errorf("%d turns of %d, %d bytes", n, turns, text.Len())
+	}
+	if n := bytes.Count(text.Bytes(), []byte(`"compacted"`)); n < 4 || n > 5 {
+		t.Errorf("compacted %d times", n)
+	}
+}
