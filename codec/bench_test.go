@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -76,73 +77,41 @@ func benchBase64(rnd *rand.Rand, n int) string {
 	return base64.StdEncoding.EncodeToString(b)
 }
 
+// BenchmarkRecords reads all lines, forward and backward, with their payloads as they
+// stand there or, which typed is, decoded. bench/ has decoding alone, beside the
+// libraries that might do it.
 func BenchmarkRecords(b *testing.B) {
 	text := benchSession()
-	lines := 0
-	b.SetBytes(int64(len(text)))
-	b.ReportAllocs()
-	for b.Loop() {
-		lines = 0
-		for rec, err := range Records(bytes.NewReader(text), 0) {
-			if err != nil || rec.Err != nil {
-				b.Fatal(err, rec.Err)
-			}
-			lines++
-		}
+	forward := func() iter.Seq2[Record, error] { return Records(bytes.NewReader(text), 0) }
+	backward := func() iter.Seq2[Record, error] {
+		return RecordsBackward(bytes.NewReader(text), int64(len(text)), 0)
 	}
-	b.ReportMetric(float64(lines), "lines/op")
-}
-
-func BenchmarkRecordsBackward(b *testing.B) {
-	text := benchSession()
-	b.SetBytes(int64(len(text)))
-	b.ReportAllocs()
-	for b.Loop() {
-		for rec, err := range RecordsBackward(bytes.NewReader(text), int64(len(text)), 0) {
-			if err != nil || rec.Err != nil {
-				b.Fatal(err, rec.Err)
+	for _, tc := range []struct {
+		name    string
+		records func() iter.Seq2[Record, error]
+		typed   bool
+	}{
+		{"order=forward/payload=raw", forward, false},
+		{"order=forward/payload=typed", forward, true},
+		{"order=backward/payload=raw", backward, false},
+	} {
+		b.Run(tc.name, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			b.ReportAllocs()
+			for b.Loop() {
+				for rec, err := range tc.records() {
+					if err != nil || rec.Err != nil {
+						b.Fatal(err, rec.Err)
+					}
+					if !tc.typed {
+						continue
+					}
+					if _, err := rec.Item.Decode(); err != nil {
+						b.Fatal(err)
+					}
+				}
 			}
-		}
-	}
-}
-
-// BenchmarkDecode decodes the payloads of lines whose envelopes are decoded.
-func BenchmarkDecode(b *testing.B) {
-	text := benchSession()
-	var items []Item
-	for line := range bytes.Lines(text) {
-		it, err := DecodeItem(line)
-		if err != nil {
-			b.Fatal(err)
-		}
-		items = append(items, it)
-	}
-	b.SetBytes(int64(len(text)))
-	b.ReportAllocs()
-	for b.Loop() {
-		for _, it := range items {
-			payload, err := it.Decode()
-			if item, ok := payload.(*EventItemCompleted); ok && err == nil {
-				_, err = DecodeTurnItem(item.Item)
-			}
-			if err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
-}
-
-// BenchmarkRecordsDecode is both: from bytes to typed payloads.
-func BenchmarkRecordsDecode(b *testing.B) {
-	text := benchSession()
-	b.SetBytes(int64(len(text)))
-	b.ReportAllocs()
-	for b.Loop() {
-		for rec := range Records(bytes.NewReader(text), 0) {
-			if _, err := rec.Item.Decode(); err != nil {
-				b.Fatal(err)
-			}
-		}
+		})
 	}
 }
 

@@ -3,8 +3,10 @@ package replay_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -353,24 +355,31 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
+// BenchmarkTranscript writes a session of many turns in each format; none only loads
+// it.
 func BenchmarkTranscript(b *testing.B) {
 	content, err := os.ReadFile(filepath.Join("testdata", "golden", "rich.jsonl"))
 	must(b, err)
 	head, body, _ := strings.Cut(string(content), "\n")
-	src := session(b, head+"\n"+strings.Repeat(body[:strings.LastIndex(body, "\n{this")+1], 500))
-	b.Run("load", func(b *testing.B) {
-		for b.Loop() {
-			for _, err := range replay.Load(b.Context(), src, name) {
-				must(b, err)
-			}
-		}
-	})
-	for format, write := range formats {
-		b.Run(format[1:], func(b *testing.B) {
+	long := head + "\n" + strings.Repeat(body[:strings.LastIndex(body, "\n{this")+1], 500)
+	src := session(b, long)
+	run := func(format string, transcribe func(*testing.B)) {
+		b.Run("format="+format, func(b *testing.B) {
+			b.SetBytes(int64(len(long)))
 			b.ReportAllocs()
 			for b.Loop() {
-				must(b, write(nowhere{}, replay.Entries(replay.Load(b.Context(), src, name))))
+				transcribe(b)
 			}
+		})
+	}
+	run("none", func(b *testing.B) {
+		for _, err := range replay.Load(b.Context(), src, name) {
+			must(b, err)
+		}
+	})
+	for _, format := range slices.Sorted(maps.Keys(formats)) {
+		run(format[1:], func(b *testing.B) {
+			must(b, formats[format](nowhere{}, replay.Entries(replay.Load(b.Context(), src, name))))
 		})
 	}
 }
