@@ -1,7 +1,8 @@
 // Command growth measures what each operation of the real rollout-sync grows with:
-// all of them over a mirror of some sessions, and over one of ten times as many.
+// each over a mirror of some sessions and over one of ten times as many, and over a
+// mirror that some homes push to and one that ten times as many do.
 //
-//	go run ./growth [-sessions N] [-days N]
+//	go run ./growth [-sessions N] [-homes N] [-days N]
 //
 // It counts requests by the log of an S3 server (versitygw) on loopback and takes the
 // most memory that a process had resident; of time it tells the ratio only. A factor
@@ -12,6 +13,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -28,27 +30,34 @@ import (
 	"github.com/rollout-sync/rollout/codec"
 )
 
-// times is how many more sessions the second home has.
+// times is how many more sessions, or homes, the second mirror has.
 const times = 10
+
+// A shape says what is in a mirror.
+type shape struct {
+	sessions, homes int // of all homes together, each of which has every so manieth
+	days            int // over which the sessions are spread
+}
 
 func main() {
 	if len(os.Args) > 2 && os.Args[1] == "=run" {
 		os.Exit(measure(os.Args[2:]))
 	}
-	n := flag.Int("sessions", 2000, "of the first home; the second has ten times as many")
-	days := flag.Int("days", 365, "over which they are spread")
+	sessions := flag.Int("sessions", 2000, "in the first mirror; the second has ten times as many (0: do not compare these)")
+	homes := flag.Int("homes", 10, "that push 1000 sessions to the first mirror, and ten times as many to the second (0: do not compare these)")
+	days := flag.Int("days", 365, "over which the sessions are spread")
 	dir := flag.String("dir", "", "where the temporary directory is made")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *dir, *n, *days); err != nil {
+	if err := run(ctx, *dir, *sessions, *homes, *days); err != nil {
 		fmt.Fprintln(os.Stderr, "growth:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, dir string, n, days int) error {
+func run(ctx context.Context, dir string, sessions, homes, days int) error {
 	temp, err := os.MkdirTemp(dir, "rollout-bench-growth-*")
 	if err != nil {
 		return err
@@ -59,16 +68,30 @@ func run(ctx context.Context, dir string, n, days int) error {
 		return err
 	}
 	defer m.close()
-	few, err := m.size(ctx, n, days)
-	if err != nil {
-		return err
+	if sessions > 0 {
+		if err := m.compare(ctx, shape{sessions, 1, days}, shape{times * sessions, 1, days}); err != nil {
+			return err
+		}
 	}
-	many, err := m.size(ctx, n*times, days)
-	if err != nil {
-		return err
+	if homes > 0 {
+		const sessions = 1000
+		return m.compare(ctx, shape{sessions, homes, days}, shape{sessions, times * homes, days})
 	}
+	return nil
+}
 
-	fmt.Printf("%d and %d sessions in %d days: requests by kind, memory, the ratio of times\n\n", n, n*times, days)
+// compare prints what is measured of one mirror and of another.
+func (m *machine) compare(ctx context.Context, first, second shape) error {
+	few, err := m.figures(ctx, first)
+	if err != nil {
+		return err
+	}
+	many, err := m.figures(ctx, second)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%d sessions of %d homes → %d sessions of %d homes, in %d days: requests by kind, memory, the ratio of times\n\n",
+		first.sessions, first.homes, second.sessions, second.homes, first.days)
 	const format = "%-34s %-22s %-22s %-22s %-20s %s\n"
 	fmt.Printf(format, "", "GET and HEAD", "LIST", "PUT and POST", "RSS MB", "time")
 	for i, a := range few.took {
@@ -80,6 +103,7 @@ func run(ctx context.Context, dir string, n, days int) error {
 	for i, a := range few.bytes {
 		fmt.Printf("%-34s %s\n", a.what+", bytes", grows(a.n, many.bytes[i].n))
 	}
+	fmt.Println()
 	return nil
 }
 
@@ -107,12 +131,12 @@ type quantity struct {
 	n    int64
 }
 
-// size measures everything with n sessions.
-func (m *machine) size(ctx context.Context, n, days int) (figures, error) {
+// figures measures everything of a mirror, as one of the homes that push to it sees it.
+func (m *machine) figures(ctx context.Context, s shape) (figures, error) {
 	var f figures
-	bucket := fmt.Sprintf("growth-%d", n)
+	bucket := fmt.Sprintf("growth-%d-%d", s.sessions, s.homes)
 	home, empty, back := m.path(bucket+"-home"), m.path(bucket+"-empty"), m.path(bucket+"-back")
-	o := tree.Options{Sessions: n, Days: days, Archived: 0.1, Prompt: 500, Body: 1000}
+	o := tree.Options{Sessions: s.sessions, Days: s.days, Archived: 0.1, Prompt: 500, Body: 1000}
 	if err := tree.Make(home, o); err != nil {
 		return f, err
 	}
@@ -121,8 +145,13 @@ func (m *machine) size(ctx context.Context, n, days int) (figures, error) {
 			return f, err
 		}
 	}
+	for other := 1; other < s.homes; other++ {
+		if err := m.elsewhere(ctx, bucket, home, o, other, s.homes); err != nil {
+			return f, err
+		}
+	}
 	state := m.path(bucket+"-user", ".local", "state")
-	some := o.At(n / 2)
+	some := o.At(s.sessions / 2 / s.homes * s.homes)
 	id := some.ID.String()
 	nothing := func() error { return nil }
 	for _, op := range []struct {
@@ -142,7 +171,7 @@ func (m *machine) size(ctx context.Context, n, days int) (figures, error) {
 		{"list, of the mirror", nothing, empty, "list"},
 		{"list --sort updated", nothing, empty, "list --sort updated"},
 		{"list --cwd, there is none", nothing, empty, "list --cwd /nowhere"},
-		{"list --light, everything", nothing, empty, fmt.Sprintf("list --light --limit %d", n+1)},
+		{"list --light, everything", nothing, empty, fmt.Sprintf("list --light --limit %d", s.sessions+1)},
 		{"show ID", nothing, empty, "show " + id},
 		{"restore ID", nothing, back, "restore " + id},
 		{"prune --dry-run", nothing, home, "prune --older-than 1h --dry-run"},
@@ -174,6 +203,21 @@ func (m *machine) size(ctx context.Context, n, days int) (figures, error) {
 		f.bytes = append(f.bytes, quantity{place.what, b})
 	}
 	return f, nil
+}
+
+// elsewhere moves each homes-th session of home, from the one with the number other
+// on, to another home, and pushes it from there.
+func (m *machine) elsewhere(ctx context.Context, bucket, home string, o tree.Options, other, homes int) error {
+	there := m.path(fmt.Sprintf("%s-home-%d", bucket, other))
+	for i := other; i < o.Sessions; i += homes {
+		file := filepath.FromSlash(o.At(i).Path)
+		to := filepath.Join(there, file)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o700), os.Rename(filepath.Join(home, file), to)); err != nil {
+			return err
+		}
+	}
+	_, err := m.sync(ctx, bucket, there, "push")
+	return err
 }
 
 // idle is a time at which a session that rests now was last written to.
