@@ -1023,6 +1023,39 @@ func TestBuffersAreBounded(t *testing.T) {
 	must(t, <-done)
 }
 
+// TestReadingKeepsNothing has all that belongs to a request be let go of with its
+// reader: a mirror is verified by millions of them.
+func TestReadingKeepsNothing(t *testing.T) {
+	t.Parallel()
+	for _, b := range backends {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			s := b.store(t)
+			put(t, s, "a.jsonl", lines(3<<20))
+			gone := make(chan bool)
+			func() {
+				type key struct{}
+				value := new([64]byte)
+				runtime.AddCleanup(value, func(gone chan bool) { close(gone) }, gone)
+				f, err := s.Open(context.WithValue(ctx, key{}, value), "a.jsonl")
+				must(t, err)
+				must(t, f.Close())
+			}()
+			for deadline := time.Now().Add(10 * time.Second); ; {
+				runtime.GC()
+				select {
+				case <-gone:
+					return
+				default:
+				}
+				if time.Now().After(deadline) {
+					t.Fatal("the context of a request is held after its end")
+				}
+			}
+		})
+	}
+}
+
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	const secret = "https://host/bucket/a.jsonl.zst?sig=SECRET"

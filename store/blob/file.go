@@ -236,12 +236,15 @@ var (
 
 // ask requests n bytes from off. Its errors are the bucket's.
 func (s *Store) ask(ctx context.Context, key string, off, n int64) (*body, error) {
-	b := &body{ctx: ctx, s: s, left: n}
-	b.asking, b.stop = context.WithCancelCause(ctx)
+	asking, stop := context.WithCancelCause(ctx)
+	b := &body{ctx: ctx, asking: asking, stop: stop, s: s, left: n, resumes: new(atomic.Int32)}
 	var opened atomic.Bool
-	traced := httptrace.WithClientTrace(b.asking, &httptrace.ClientTrace{GetConn: func(string) {
-		if opened.Load() && b.resumes.Add(1) > maxResumes {
-			b.stop(errBroken)
+	// The bucket's reader has a finalizer and holds the context. If that led back to the
+	// reader, as it would by way of b, neither would ever be collected.
+	resumes := b.resumes
+	traced := httptrace.WithClientTrace(asking, &httptrace.ClientTrace{GetConn: func(string) {
+		if opened.Load() && resumes.Add(1) > maxResumes {
+			stop(errBroken)
 		}
 	}})
 	var err error
@@ -263,7 +266,7 @@ type body struct {
 	s       *Store
 	r       *gcblob.Reader
 	left    int64
-	resumes atomic.Int32 // since the last byte
+	resumes *atomic.Int32 // since the last byte
 }
 
 func (b *body) Read(p []byte) (int, error) {
