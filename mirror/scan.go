@@ -411,29 +411,50 @@ func (p *pusher) reconcile(ctx context.Context) error {
 		return nil
 	}
 	p.lost = map[string]bool{}
-	dir := ""
-	var here map[string]string // version by name
-	// In the order of names, and so directory by directory.
-	return p.State.each(objects, func(key string, value []byte) error {
-		if d := path.Dir(key); here == nil || d != dir {
-			dir, here = d, map[string]string{}
-			for e, err := range p.Mirror.List(ctx, d, store.ListOptions{Unordered: true}) {
-				if errors.Is(err, fs.ErrNotExist) {
-					break
-				}
-				if err != nil {
-					return err
-				}
-				here[e.Name] = e.Info.Version
+	// What the state says of one directory: that is this home's, while the mirror may
+	// have a million objects there.
+	dir, known := "", map[string]string{} // version by name
+	compare := func() error {
+		if len(known) == 0 {
+			return nil
+		}
+		for e, err := range p.Mirror.List(ctx, dir, store.ListOptions{Unordered: true}) {
+			if errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			if v, ok := known[e.Name]; ok && (e.Info.Version == "" || e.Info.Version == v) {
+				delete(known, e.Name)
 			}
 		}
-		var o objectState
-		v, ok := here[key]
-		if err := json.Unmarshal(value, &o); err != nil || !ok || v != "" && v != o.Version {
+		for key := range known {
 			p.lost[key] = true
 		}
+		clear(known)
+		return nil
+	}
+	// In the order of names, and so directory by directory.
+	err = p.State.each(objects, func(key string, value []byte) error {
+		if d := path.Dir(key); d != dir {
+			if err := compare(); err != nil {
+				return err
+			}
+			dir = d
+		}
+		var o objectState
+		if json.Unmarshal(value, &o) != nil {
+			p.lost[key] = true
+			return nil
+		}
+		known[key] = o.Version
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return compare()
 }
 
 // reconciled notes that the state and the mirror agree, if everything that was
