@@ -133,7 +133,7 @@ func newPusher(o Pushing) (*pusher, error) {
 		due:     change{},
 		planned: map[string]string{},
 		ledger:  newLedger(o.Mirror, o.Origin),
-		index:   &index{m: o.Mirror},
+		index:   newIndex(o.Mirror),
 		holder:  newHolder(max(o.Jobs, 1)),
 	}
 	if p.Now == nil {

@@ -223,6 +223,35 @@ func TestPushRequests(t *testing.T) {
 	}
 }
 
+// A day of which a team has more than it is worth to list is not listed to its end
+// for a few new sessions: they are looked at.
+func TestPushIntoCrowd(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ others, looks int }{{900, 0}, {1100, 8}} {
+		tm := newTeam(t)
+		h := tm.newHome(t, "a")
+		h.write(rolloutFile(100, 1), "{}\n")
+		h.push() // the marker and the facts are there
+		for i := range c.others {
+			key := path.Join(path.Dir(rolloutFile(0, 20)), fmt.Sprintf("other-%04d.jsonl.zst", i))
+			if err := tm.bucket.WriteAll(ctx, key, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 8 {
+			h.write(rolloutFile(i, 20), "{}\n")
+		}
+		tm.calls.reset()
+		if r := h.push(); r.Actions[mirror.Uploaded] != 8 {
+			t.Errorf("%+v", r)
+		}
+		// The marker and the facts are read besides, what was forgotten and the day listed.
+		if got, want := tm.calls.reset(), fmt.Sprintf("%d opens, 9 puts, 2 lists", 2+c.looks); got != want {
+			t.Errorf("%d others: %s, want %s", c.others, got, want)
+		}
+	}
+}
+
 // What somebody removed from the mirror, or put there, is found out by a listing.
 func TestPushReconcile(t *testing.T) {
 	t.Parallel()
