@@ -36,8 +36,8 @@
 // With nothing to do a Push makes none. Else it reads the marker, lists what was
 // forgotten once something is new, writes each new version with one Put, and reads
 // and writes the facts of each month concerned once. What the state does not know of
-// is looked for by a listing of the directory, for eight objects or more, else by
-// opening the object. A replacement costs no request more: the state knows the
+// is looked for by opening the object, or by a listing of the directory as far as a
+// request of that saves eight looks. A replacement costs no request more: the state knows the
 // version that it is a condition of. TestPushRequests has the numbers.
 //
 // # Lineage
