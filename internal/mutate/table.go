@@ -393,7 +393,7 @@ var mutations = []mutation{
 	},
 	{
 		"mirror/scan.go", "what a listing finds missing",
-		"			p.lost[key] = true", "			_ = key", "mirror", "TestPushReconcile",
+		"for key := range known {", "for key := range map[string]string{} {", "mirror", "TestPushReconcile",
 	},
 	{
 		"mirror/scan.go", "what was not dealt with after a listing",
@@ -686,6 +686,14 @@ var mutations = []mutation{
 	{
 		"cmd/rollout-sync/log.go", "the silence of quiet",
 		"case !a.json && !a.quiet:", "case !a.json:", "cmd/rollout-sync", "TestLogFlags",
+	},
+	{
+		"mirror/index.go", "the end of a listing that costs more than it saves",
+		"if left == 0 {", "if false {", "mirror", "TestPushIntoCrowd",
+	},
+	{
+		blob + "/file.go", "the context that does not lead back to its reader",
+		"if opened.Load() && resumes.Add(1) > maxResumes {", "if opened.Load() && resumes == b.resumes && resumes.Add(1) > maxResumes {", blob, "TestReadingKeepsNothing",
 	},
 	{
 		"mirror/place.go", "the look for secrets under a rollout's name",
