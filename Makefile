@@ -63,6 +63,19 @@ bench: bench-1,2,3,4,5,6,7,8
 bench-%:
 	cd bench && go run ./all -rows $* -size $(SIZE) -codex "$(CODEX)" -rclone "$(RCLONE)"
 
+## bench-stored: bytes stored for each byte of STORED MB of sessions, beside zstd and restic
+STORED ?= 256
+.PHONY: bench-stored
+bench-stored:
+	cd bench && go run ./stored -size $(STORED)
+
+## bench-growth: requests and memory of every command over GROWTH sessions and ten times
+## as many, and with ten times as many homes
+GROWTH ?= 2000
+.PHONY: bench-growth
+bench-growth:
+	cd bench && go run ./growth -sessions $(GROWTH)
+
 ## fuzz: each fuzz target for FUZZTIME
 FUZZTIME ?= 30s
 fuzz:
