@@ -224,7 +224,7 @@ func TestPushRequests(t *testing.T) {
 }
 
 // A day of which a team has more than it is worth to list is not listed to its end
-// for a few new sessions: they are looked at.
+// for a few sessions: they are looked at.
 func TestPushIntoCrowd(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ others, looks int }{{900, 0}, {1100, 8}} {
@@ -239,7 +239,7 @@ func TestPushIntoCrowd(t *testing.T) {
 			}
 		}
 		for i := range 8 {
-			h.write(rolloutFile(i, 20), "{}\n")
+			h.write(rolloutFile(i, 20), fmt.Sprintf("{\"n\":%d}\n", i))
 		}
 		tm.calls.reset()
 		if r := h.push(); r.Actions[mirror.Uploaded] != 8 {
@@ -248,6 +248,36 @@ func TestPushIntoCrowd(t *testing.T) {
 		// The marker and the facts are read besides, what was forgotten and the day listed.
 		if got, want := tm.calls.reset(), fmt.Sprintf("%d opens, 9 puts, 2 lists", 2+c.looks); got != want {
 			t.Errorf("%d others: %s, want %s", c.others, got, want)
+		}
+		reconcile := func() (changed int) {
+			t.Helper()
+			r, err := h.pushWith(func(p *mirror.Pushing) { p.Reconcile = true })
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r.Rollouts - r.Actions[mirror.Unchanged]
+		}
+		if n := reconcile(); n != 0 {
+			t.Errorf("%d others: %d were not as they had been", c.others, n)
+		}
+		if got, want := tm.calls.reset(), fmt.Sprintf("%d opens, 0 puts, 2 lists", c.looks); got != want {
+			t.Errorf("reconcile, %d others: %s, want %s", c.others, got, want)
+		}
+		if err := tm.bucket.Delete(ctx, rolloutFile(0, 20)+".zst"); err != nil {
+			t.Fatal(err)
+		}
+		if err := tm.bucket.WriteAll(ctx, rolloutFile(1, 20)+".zst", []byte("foreign"), nil); err != nil {
+			t.Fatal(err)
+		}
+		other, err := tm.bucket.ReadAll(ctx, rolloutFile(3, 20)+".zst")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tm.bucket.WriteAll(ctx, rolloutFile(2, 20)+".zst", other, nil); err != nil {
+			t.Fatal(err)
+		}
+		if n := reconcile(); n != 3 {
+			t.Errorf("%d others: %d were not as they had been, want 3", c.others, n)
 		}
 	}
 }

@@ -418,6 +418,8 @@ func (p *pusher) reconcile(ctx context.Context) error {
 		if len(known) == 0 {
 			return nil
 		}
+		// A listing to the end may cost more than a look at each that it has not shown.
+		left := max(inRequest, len(known)*inRequest/worthListing)
 		for e, err := range p.Mirror.List(ctx, dir, store.ListOptions{Unordered: true}) {
 			if errors.Is(err, fs.ErrNotExist) {
 				break
@@ -428,8 +430,20 @@ func (p *pusher) reconcile(ctx context.Context) error {
 			if v, ok := known[e.Name]; ok && (e.Info.Version == "" || e.Info.Version == v) {
 				delete(known, e.Name)
 			}
+			if left--; left == 0 {
+				break
+			}
 		}
-		for key := range known {
+		for key, v := range known {
+			if left == 0 {
+				there, err := p.isThere(ctx, key, v)
+				if err != nil {
+					return err
+				}
+				if there {
+					continue
+				}
+			}
 			p.lost[key] = true
 		}
 		clear(known)
@@ -455,6 +469,18 @@ func (p *pusher) reconcile(ctx context.Context) error {
 		return err
 	}
 	return compare()
+}
+
+// isThere reports whether an object has a version.
+func (p *pusher) isThere(ctx context.Context, key, version string) (bool, error) {
+	f, err := p.Mirror.Open(ctx, key)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, store.ErrCorrupt) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return f.Info().Version == version, f.Close()
 }
 
 // reconciled notes that the state and the mirror agree, if everything that was

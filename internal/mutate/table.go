@@ -393,7 +393,7 @@ var mutations = []mutation{
 	},
 	{
 		"mirror/scan.go", "what a listing finds missing",
-		"for key := range known {", "for key := range map[string]string{} {", "mirror", "TestPushReconcile",
+		"for key, v := range known {", "for key, v := range map[string]string{} {", "mirror", "TestPushReconcile",
 	},
 	{
 		"mirror/scan.go", "what was not dealt with after a listing",
@@ -686,6 +686,10 @@ var mutations = []mutation{
 	{
 		"cmd/rollout-sync/log.go", "the silence of quiet",
 		"case !a.json && !a.quiet:", "case !a.json:", "cmd/rollout-sync", "TestLogFlags",
+	},
+	{
+		"mirror/scan.go", "the compare of what is looked at instead of listed",
+		"return f.Info().Version == version, f.Close()", "return true, f.Close()", "mirror", "TestPushIntoCrowd",
 	},
 	{
 		"mirror/index.go", "the end of a listing that costs more than it saves",
