@@ -205,7 +205,7 @@ func TestLockOfARemovedFile(t *testing.T) {
 				return
 			}
 			defer fsys.Close()
-			for taken.Load() < 1000 {
+			for taken.Load() < 4000 {
 				l, err := fsys.Lock("lock")
 				if errors.Is(err, vfs.ErrLocked) {
 					runtime.Gosched()
