@@ -2,18 +2,17 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/rollout-sync/rollout/bench/gateway"
 )
 
 const (
@@ -67,11 +66,12 @@ func newMachine(ctx context.Context, temp string) (*machine, error) {
 	if _, err := output(ctx, "..", "go", "build", "-o", m.ours, "./cmd/rollout-sync"); err != nil {
 		return nil, err
 	}
-	gateway, err := output(ctx, filepath.Join("..", "integration"), "go", "tool", "-n", "versitygw")
+	server, err := output(ctx, filepath.Join("..", "integration"), "go", "tool", "-n", "versitygw")
 	if err != nil {
 		return nil, err
 	}
-	return m, m.serve(ctx, gateway)
+	m.addr, m.stop, err = gateway.Start(ctx, server, m.temp, m.log(), accessKey, secretKey)
+	return m, err
 }
 
 func (m *machine) close() { m.stop() }
@@ -84,46 +84,6 @@ func (m *machine) path(elem ...string) string {
 func (m *machine) data(bucket string) string { return m.path("data", bucket) }
 
 func (m *machine) log() string { return m.path("requests") }
-
-// serve starts the server and waits until it listens.
-func (m *machine) serve(ctx context.Context, gateway string) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	m.addr = l.Addr().String()
-	if err := errors.Join(l.Close(), os.Mkdir(m.path("data"), 0o700), os.Mkdir(m.path("meta"), 0o700)); err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, gateway, "-a", accessKey, "-s", secretKey, "-p", m.addr, "--quiet", "--keep-alive", // as S3 does
-		"--access-log", m.log(), "posix", "--sidecar", m.path("meta"), m.path("data"))
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	m.stop = func() {
-		_ = cmd.Process.Kill()
-		<-ended
-	}
-	for range 1000 {
-		if c, err := net.Dial("tcp", m.addr); err == nil {
-			return c.Close()
-		}
-		select {
-		case <-ended:
-			return fmt.Errorf("versitygw has ended: %s", &out)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	m.stop()
-	return errors.New("versitygw does not answer")
-}
 
 // sync runs rollout-sync with home and the mirror in bucket and tells what it took.
 func (m *machine) sync(ctx context.Context, bucket, home, args string) (took, error) {

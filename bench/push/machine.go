@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/rollout-sync/rollout/bench/gateway"
 )
 
 const (
@@ -47,7 +49,7 @@ func newMachine(ctx context.Context, dir string, s settings) (_ *machine, err er
 	if err = os.Mkdir(m.path("bin"), 0o700); err != nil {
 		return nil, err
 	}
-	gateway, err := m.build(ctx, m.path("bin"))
+	server, err := m.build(ctx, m.path("bin"))
 	if err != nil {
 		return nil, err
 	}
@@ -65,9 +67,11 @@ func newMachine(ctx context.Context, dir string, s settings) (_ *machine, err er
 	} else if err := os.Mkdir(m.objects, 0o700); err != nil {
 		return nil, err
 	}
-	if err = m.serve(ctx, gateway); err != nil {
-		return nil, fmt.Errorf("versitygw: %w", err)
+	addr, stop, err := gateway.Start(ctx, server, m.objects, m.path("requests"), accessKey, secretKey)
+	if err != nil {
+		return nil, err
 	}
+	m.addr, m.stop = addr, append(m.stop, stop)
 	return m, m.slowLink()
 }
 
@@ -79,45 +83,6 @@ func (m *machine) close() {
 
 func (m *machine) path(elem ...string) string {
 	return filepath.Join(append([]string{m.temp}, elem...)...)
-}
-
-// serve starts the server and waits until it listens.
-func (m *machine) serve(ctx context.Context, gateway string) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	m.addr = l.Addr().String()
-	if err := errors.Join(l.Close(), os.Mkdir(m.data(""), 0o700), os.Mkdir(m.meta(""), 0o700)); err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, gateway, "-a", accessKey, "-s", secretKey, "-p", m.addr, "--quiet", "--keep-alive", // as S3 does
-		"--access-log", m.path("requests"), "posix", "--sidecar", m.meta(""), m.data(""))
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	m.stop = append(m.stop, func() {
-		_ = cmd.Process.Kill()
-		<-ended
-	})
-	for range 1000 {
-		if c, err := net.Dial("tcp", m.addr); err == nil {
-			return c.Close()
-		}
-		select {
-		case <-ended:
-			return fmt.Errorf("has ended: %s", &out)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	return errors.New("does not answer")
 }
 
 // data and meta are where the server keeps the objects of a bucket.
