@@ -30,6 +30,7 @@ type file struct {
 
 	info    store.Info
 	looked  bool        // info is what Open tells
+	read    *Known      // what the place knew of it
 	head    *codec.Head // nil until it was read
 	preview []json.RawMessage
 	tokens  *int64
@@ -92,6 +93,9 @@ func (f *file) look(ctx context.Context) bool {
 	if f.looked {
 		return true
 	}
+	if _, ok := f.known(ctx); ok {
+		return true
+	}
 	o, err := f.place.Source.Open(ctx, f.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -142,6 +146,16 @@ func (o *opened) Close() error { return errors.Join(o.ReadCloser.Close(), o.file
 // all and what else an item tells. It returns fs.ErrNotExist and what else Open says.
 func (s *search) readHead(ctx context.Context, f *file) error {
 	s.scanned.Add(1)
+	records := s.Preview
+	if records == 0 {
+		records = defaultPreview
+	}
+	if records < 0 {
+		if k, ok := f.known(ctx); ok && (k.Tail || !f.hasTail() || !s.filter.wantsHead(&k.Head, f.place.Where)) {
+			f.head, f.tokens = &k.Head, k.Tokens
+			return nil
+		}
+	}
 	f.head = &codec.Head{}
 	o, err := f.place.Source.Open(ctx, f.path)
 	if err != nil {
@@ -154,12 +168,8 @@ func (s *search) readHead(ctx context.Context, f *file) error {
 		return err
 	}
 	defer r.Close()
-	records := s.Preview
-	if records == 0 {
-		records = defaultPreview
-	}
 	*f.head, err = codec.ReadHeadWhile(r, func(rec codec.Record, h *codec.Head) bool {
-		if h.HasMeta && !s.filter.wantsMeta(h, f.place.Where) {
+		if h.HasMeta && f.place.Learn == nil && !s.filter.wantsMeta(h, f.place.Where) {
 			return false
 		}
 		if len(f.preview) < records && rec.Err == nil {
@@ -167,11 +177,18 @@ func (s *search) readHead(ctx context.Context, f *file) error {
 		}
 		return true
 	})
-	if err == nil && f.place.Where == Local && f.info.Size == f.info.Stored && s.filter.wantsHead(f.head, f.place.Where) {
+	tail := err == nil && f.hasTail() && s.filter.wantsHead(f.head, f.place.Where)
+	if tail {
 		f.tokens, err = readTokens(ctx, o)
+	}
+	if err == nil && f.place.Learn != nil && f.info.Version != "" {
+		f.place.Learn(f.path, f.info.Version, Known{f.info, *f.head, f.tokens, tail})
 	}
 	return err
 }
+
+// hasTail reports whether the end of the file is cheap to read.
+func (f *file) hasTail() bool { return f.place.Where == Local && f.info.Size == f.info.Stored }
 
 // tailLen is where the newest token count is looked for. With every answer of the
 // model there is one.

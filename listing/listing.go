@@ -75,6 +75,14 @@ type Place struct {
 	// the files of one item only the one that stands for it is asked about. It may
 	// be called concurrently. Its error is a problem of that one item.
 	Describe func(ctx context.Context, path string, n codec.Name) (Description, error)
+	// Known, unless nil, returns what is known of the file at path in that version, an
+	// Info.Version; false means that the file is opened. It may be called concurrently.
+	// What it returns has to be what the file says: the list is the same with it and
+	// without, but that it may know an Item's Lines where else they would be nil.
+	Known func(ctx context.Context, path string, n codec.Name, version string) (Known, bool)
+	// Learn, unless nil, is told what was read of a file, for Known to know. It may be
+	// called concurrently, and must not change what it is told.
+	Learn func(path, version string, k Known)
 }
 
 // A Description is what others than a rollout's file know of it. The zero value
@@ -172,7 +180,7 @@ type Query struct {
 	// the tree has grown since. It can also be "YYYY-MM-DDThh-mm-ss|<rollout id>",
 	// with the time from a file name, in the order of Created.
 	Cursor string
-	// MaxScan is how many heads are read at most; 0 is no limit.
+	// MaxScan is how many heads are looked at at most, known ones too; 0 is no limit.
 	MaxScan int
 	// Light items have what names, directories and the store tell. Heads are read
 	// only if something else in the Query needs it.
@@ -243,7 +251,7 @@ type Result struct {
 	// Next is the Cursor of the next page, empty if this is the last one. The next
 	// page may be empty if not everything is wanted.
 	Next    string
-	Scanned int // heads read
+	Scanned int // heads looked at
 	// Limited tells that MaxScan ended the page: what follows Next was not looked at.
 	Limited bool
 }

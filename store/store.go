@@ -269,6 +269,9 @@ type Body struct {
 	// Open returns a reader of all bytes from the start. It may be called more
 	// than once, one after the other.
 	Open func() (io.ReadCloser, error)
+	// Stored, unless nil, is called by a Put that returns nil, before it does, with
+	// the Info.Stored of what it has stored (case PutTellsStored).
+	Stored func(n int64)
 }
 
 // As returns s, or the first store that s wraps, as a T. It is how optional

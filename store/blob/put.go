@@ -55,11 +55,15 @@ const (
 // whose acknowledgement was lost is recognised and nil. The metadata that only
 // the whole body would tell (lines) are left out.
 func (s *Store) Put(ctx context.Context, name string, b store.Body, c store.Cond) (string, error) {
-	version, err := s.put(ctx, name, b, c)
+	var stored int64
+	version, err := s.put(ctx, name, b, c, &stored)
+	if err == nil && b.Stored != nil {
+		b.Stored(stored)
+	}
 	return version, store.Wrap("put", name, err)
 }
 
-func (s *Store) put(ctx context.Context, name string, b store.Body, c store.Cond) (string, error) {
+func (s *Store) put(ctx context.Context, name string, b store.Body, c store.Cond, stored *int64) (string, error) {
 	if err := s.check(ctx, name); err != nil {
 		return "", err
 	}
@@ -70,12 +74,13 @@ func (s *Store) put(ctx context.Context, name string, b store.Body, c store.Cond
 		b.ModTime = time.Now()
 	}
 	u := upload{
-		name: name,
-		cond: c,
-		id:   rand.Text(),
-		size: b.Size,
-		tell: true,
-		meta: metadata(codec.Trailer{Size: b.Size, SHA256: b.SHA256, ModTime: b.ModTime}),
+		name:   name,
+		cond:   c,
+		id:     rand.Text(),
+		size:   b.Size,
+		tell:   true,
+		meta:   metadata(codec.Trailer{Size: b.Size, SHA256: b.SHA256, ModTime: b.ModTime}),
+		stored: stored,
 	}
 	if b.Size <= wholeMax && s.rate == nil { // who limits the rate has no use for speed
 		r, err := b.Open()
@@ -91,7 +96,7 @@ func (s *Store) put(ctx context.Context, name string, b store.Body, c store.Cond
 		}
 		b.Open = func() (io.ReadCloser, error) { return io.NopCloser(r), nil }
 	}
-	u.fill = func(w io.Writer) error { return fill(ctx, name, w, b) }
+	u.fill = func(w io.Writer) error { return fill(ctx, name, &countingWriter{w, stored}, b) }
 	return s.upload(ctx, u)
 }
 
@@ -103,6 +108,7 @@ var storedForms = spare.NewBuffers(4, 2, wholeMax+wholeMax/64)
 // putWhole makes the object of p, whose hash is sum.
 func (s *Store) putWhole(ctx context.Context, u upload, p []byte, sum [32]byte, modTime time.Time) (string, error) {
 	if u.content = p; !isSealed(u.name) {
+		*u.stored = int64(len(p))
 		return s.upload(ctx, u)
 	}
 	need := u.size // about, of what does not compress
@@ -114,6 +120,7 @@ func (s *Store) putWhole(ctx context.Context, u upload, p []byte, sum [32]byte, 
 	if u.content, err = codec.Seal(storedForms.Get(len(p)), p, sum, modTime); err != nil {
 		return "", err
 	}
+	*u.stored = int64(len(u.content))
 	version, err := s.upload(ctx, u)
 	if err == nil { // or a client may be reading it still
 		storedForms.Put(u.content)
@@ -172,6 +179,19 @@ type upload struct {
 	fill func(io.Writer) error // writes the stored bytes; nil: they are content
 
 	content []byte
+	stored  *int64 // of a Put: becomes the object's length
+}
+
+// A countingWriter counts what is written.
+type countingWriter struct {
+	w io.Writer
+	n *int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	*c.n += int64(n)
+	return n, err
 }
 
 // errStopped is what the other side of an upload sees when one side has failed;

@@ -245,6 +245,32 @@ func testPutModTime(t T, h Harness) {
 	}
 }
 
+func testPutTellsStored(t T, h Harness) {
+	p, _ := store.As[store.Putter](h.Store)
+	content := lines(9, 1000)
+	stream := store.BytesBody(content, time.Time{})
+	stream.Open = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
+	for name, b := range map[string]store.Body{
+		"a.jsonl": store.BytesBody(content, time.Time{}),
+		"b.jsonl": stream,
+		"c.txt":   store.BytesBody(content, time.Time{}),
+		"d.txt":   stream,
+	} {
+		var told []int64
+		b.Stored = func(n int64) { told = append(told, n) }
+		_, err := p.Put(t.Context(), name, b, store.Cond{IfAbsent: true})
+		must(t, err)
+		if want := []int64{info(t, h, name).Stored}; !slices.Equal(told, want) {
+			t.Errorf("%s: Put told of %d stored bytes, want %d", name, told, want)
+		}
+		_, err = p.Put(t.Context(), name, b, store.Cond{IfAbsent: true})
+		wantErr(t, "Put of a name that is taken", err, store.ErrChanged)
+		if len(told) != 1 {
+			t.Errorf("%s: a Put that failed told of stored bytes", name)
+		}
+	}
+}
+
 func testRemoveConditions(t T, h Harness) {
 	ctx := t.Context()
 	r, _ := store.As[store.Remover](h.Store)

@@ -208,6 +208,9 @@ func (m *memory) Put(ctx context.Context, name string, b store.Body, c store.Con
 			return err
 		}
 		version = m.set(name, p, b.ModTime)
+		if b.Stored != nil {
+			b.Stored(m.logs[name].info().Stored)
+		}
 		return nil
 	}
 	if err := m.do(ctx, "put", name, func() error { return nil }); err != nil {

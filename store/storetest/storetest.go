@@ -175,6 +175,7 @@ var cases = []Case{
 	{"PutOneWins", "of many who Put one free name at once exactly one succeeds", can[store.Putter], testPutOneWins},
 	{"PutBody", "Put closes what it opens, one reader after the other, and a body may be put again", can[store.Putter], testPutBody},
 	{"PutModTime", "Put keeps the body's time", can[store.Putter], testPutModTime},
+	{"PutTellsStored", "Put tells how many bytes are stored, once it has", can[store.Putter], testPutTellsStored},
 	{"RemoveConditions", "Remove removes the version it names, and nothing else", can[store.Remover], testRemoveConditions},
 	{"MoveConditions", "Move gives the version it names another name, if that is free, and nothing else", can[store.Mover], testMoveConditions},
 	{"LockExcludes", "Lock is ErrBusy while it is held, by a writer too", can[store.Locker], testLockExcludes},

@@ -553,6 +553,15 @@ var faults = []fault{
 			return b.m.Put(ctx, name, body, c)
 		}
 	}},
+	{"PutTellsStored", "it is told before, whatever happens", false, func(_ *testing.T, b *broken) {
+		b.put = func(ctx context.Context, name string, body store.Body, c store.Cond) (string, error) {
+			if body.Stored != nil {
+				body.Stored(body.Size)
+				body.Stored = nil
+			}
+			return b.m.Put(ctx, name, body, c)
+		}
+	}},
 	{"RemoveConditions", "any version is removed", true, func(_ *testing.T, b *broken) {
 		b.remove = func(ctx context.Context, name, _ string) error {
 			return b.m.Remove(ctx, name, b.m.logs[name].info().Version)

@@ -71,6 +71,9 @@ func (s *Store) put(ctx context.Context, name string, b store.Body, c store.Cond
 	if err != nil {
 		return "", err
 	}
+	if b.Stored != nil {
+		b.Stored(fi.Size())
+	}
 	return s.fs.Version(name, fi), nil
 }
 
