@@ -84,6 +84,17 @@ func ExampleRecords() {
 	// line 4, byte 394, length 2: NUL bytes
 }
 
+func ExampleAppendRecords() {
+	// A crash cut off a line, and the next one was glued to it.
+	line := codec.Line{Ended: true, Bytes: []byte(`{"timestamp":"t","type":"event_m{"timestamp":"t","type":"compacted","payload":{}}`)}
+	for _, rec := range codec.AppendRecords(nil, line) {
+		fmt.Println(rec.Offset, rec.Item.Type, rec.Err)
+	}
+	// Output:
+	// 0  cut off
+	// 32 compacted <nil>
+}
+
 func ExampleRecordsBackward() {
 	for rec, err := range codec.RecordsBackward(strings.NewReader(session), int64(len(session)), 0) {
 		if err != nil {

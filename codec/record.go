@@ -97,6 +97,12 @@ func Records(r io.Reader, limit int) iter.Seq2[Record, error] {
 	}
 }
 
+// AppendRecords appends the records of one line, as Records returns them but with the
+// Line 0, and returns dst. They are parts of the line.
+func AppendRecords(dst []Record, l Line) []Record {
+	return appendRecords(dst, l, int64(len(l.Bytes)), 0)
+}
+
 // RecordsBackward returns the records of the first size bytes of r, the last one
 // first, otherwise as Records does. Ranged over again it reads them again. It
 // reads no more than is needed, in pieces of 64 KiB or, for long lines, more. An
@@ -126,7 +132,8 @@ func RecordsBackward(r io.ReaderAt, size int64, limit int) iter.Seq2[Record, err
 	}
 }
 
-// appendRecords appends the records of a line.
+// appendRecords appends the records of a line that has a number and, if it was too
+// long, fewer bytes than its length.
 func appendRecords(dst []Record, l Line, length int64, number int) []Record {
 	if length > int64(len(l.Bytes)) {
 		return append(dst, Record{Line: number, Offset: l.Offset, Length: length, Ended: l.Ended, Err: ErrTooLong})

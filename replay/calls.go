@@ -53,14 +53,19 @@ func (b *entryBuilder) call(id string, e Entry) {
 	e.Kind, e.Call.Number, e.Call.ID = KindCall, b.totals.Calls, id
 	w := &waitingEntry{Entry: e}
 	if id != "" {
-		if len(b.calls) >= maxOpenCalls {
-			maps.DeleteFunc(b.calls, func(_ string, c *openCall) bool { return c.entry == nil })
-		}
 		w.call = &openCall{entry: w, number: e.Call.Number, name: e.Call.Name, at: b.time, done: e.Result != nil}
 		w.open = !w.call.done
-		b.calls[id] = w.call
+		b.remember(id, w.call)
 	}
 	b.pushWaiting(w)
+}
+
+// remember keeps what is known of a call until its turn ends.
+func (b *entryBuilder) remember(id string, c *openCall) {
+	if len(b.calls) >= maxOpenCalls {
+		maps.DeleteFunc(b.calls, func(_ string, c *openCall) bool { return c.entry == nil })
+	}
+	b.calls[id] = c
 }
 
 // callEnded takes what an event says of a call: c if it is the first to tell of it,
@@ -69,6 +74,9 @@ func (b *entryBuilder) callEnded(id string, c Call, changes map[string]json.RawM
 	r := &Result{Output: output}
 	end.complete(r)
 	files := fileChanges(changes)
+	if b.changed != nil {
+		b.changed(files)
+	}
 	known := b.calls[id]
 	if known == nil {
 		b.call(id, Entry{Call: &c, Result: r, Files: files})
@@ -95,6 +103,9 @@ func (b *entryBuilder) result(id string, r Result) {
 	}
 	known.complete(&r)
 	r.DurationMS = cmp.Or(r.DurationMS, milliseconds(known.at, b.time))
+	if !known.done && known.entry != nil {
+		b.release() // perhaps a turn begins, and the call waits no longer
+	}
 	waits := !known.done && known.entry != nil
 	known.done = true
 	switch {
@@ -105,7 +116,6 @@ func (b *entryBuilder) result(id string, r Result) {
 		b.push(Entry{Kind: KindOutput, Call: &Call{Number: known.number, ID: id, Name: known.name}, Result: &r})
 		return
 	}
-	b.release()
 	b.turn.until = cmp.Or(b.time, b.turn.until)
 	b.change(known.entry, func(e *Entry) { e.Result = &r })
 	known.entry.open = false

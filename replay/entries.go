@@ -83,9 +83,17 @@ type entryBuilder struct {
 	calls map[string]*openCall // by id
 	turn  turnState
 
-	counted *codec.TokenUsage // the last count in the file: a resume by Codex 0.50 begins anew
-	records bool              // it has token_usage_record lines, so the other counts say nothing new
-	totals  Totals            // so far
+	counted usageCount // the last one in the file: a resume by Codex 0.50 begins anew
+	records bool       // it has token_usage_record lines, so the other counts say nothing new
+	totals  Totals     // so far
+
+	changed func([]File) // is told of changes of files as they come, if it is not nil
+}
+
+// A usageCount is how many tokens a session has used so far, if that is known.
+type usageCount struct {
+	known bool
+	codec.TokenUsage
 }
 
 // turnState is the last turn.
@@ -312,33 +320,41 @@ func (b *entryBuilder) giveUpTurn() {
 	b.endTurn(end, b.turn.until)
 }
 
-// addTokens returns the sum. A total beyond input and output is no use: behind a
+// addTokens adds u to the sum. A total beyond input and output is no use: behind a
 // compaction Codex writes the size of the context there.
-func addTokens(a, b *codec.TokenUsage) *codec.TokenUsage {
-	if b == nil || b.Input+b.Output == 0 {
-		return a
+func addTokens(sum **codec.TokenUsage, u *codec.TokenUsage) {
+	if u == nil || u.Input+u.Output == 0 {
+		return
 	}
-	sum := *b
-	if a != nil {
-		sum.Input += a.Input
-		sum.CachedInput += a.CachedInput
-		sum.CacheWriteInput += a.CacheWriteInput
-		sum.Output += a.Output
-		sum.ReasoningOutput += a.ReasoningOutput
+	if *sum == nil {
+		*sum = new(codec.TokenUsage)
 	}
-	sum.Total = sum.Input + sum.Output
-	return &sum
+	s := *sum
+	s.Input += u.Input
+	s.CachedInput += u.CachedInput
+	s.CacheWriteInput += u.CacheWriteInput
+	s.Output += u.Output
+	s.ReasoningOutput += u.ReasoningOutput
+	s.Total = s.Input + s.Output
 }
 
 // usage is told after each response of the model, often twice.
 func (b *entryBuilder) usage(u *Usage) {
-	if u.Total == nil || b.counted != nil && *u.Total == *b.counted {
-		return
+	if b.count(u.Last, u.Total) {
+		b.push(Entry{Kind: KindUsage, Usage: u})
 	}
-	b.counted = u.Total
-	b.totals.Tokens = addTokens(b.totals.Tokens, u.Last)
-	b.turn.spent = addTokens(b.turn.spent, u.Last)
-	b.push(Entry{Kind: KindUsage, Usage: u})
+}
+
+// count counts the tokens that the last response took, if their total is another one
+// than before.
+func (b *entryBuilder) count(last, total *codec.TokenUsage) bool {
+	if total == nil || b.counted == (usageCount{true, *total}) {
+		return false
+	}
+	b.counted = usageCount{true, *total}
+	addTokens(&b.totals.Tokens, last)
+	addTokens(&b.turn.spent, last)
+	return true
 }
 
 // milliseconds returns the time between two timestamps, 0 if it is not known.

@@ -110,6 +110,10 @@ func TestCallsFindTheirResults(t *testing.T) {
 		},
 		"a result of no call":  {functionOutput(3, "a", "A"), "output 0 \"A\""},
 		"a result that is two": {functionCall(1, "a") + functionOutput(1, "a", "A") + functionOutput(1, "a", "B"), "call 1 \"A\"\noutput 1 \"B\""},
+		"a result behind the message that ends its turn": {
+			response("user", "a") + functionCall(1, "a") + response("user", "b") + functionOutput(9, "a", "A") + functionOutput(9, "a", "B"),
+			"turn 1\nuser a\ncall 1\nend 1  0 ms\nturn 2\nuser b\noutput 1 \"A\" 8 ms\noutput 0 \"B\"\nend 2  0 ms",
+		},
 		"a result in the next turn": {
 			started + functionCall(1, "a") + started + functionOutput(9, "a", "A") + complete,
 			"turn 1\ncall 1\nend 1 incomplete 1 ms\nturn 2\noutput 0 \"A\"\nend 2 complete 7000 ms",

@@ -164,6 +164,28 @@ func ExampleEntries() {
 	// turn 1: date -u took 1000 ms
 }
 
+func ExampleSummarizer() {
+	ctx := context.Background()
+	f, err := recorded().Open(ctx, "sessions/2026/11/20/rollout-2026-11-20T08-41-45-01a1f81e-b96c-7071-a214-a4467b4a9b32.jsonl")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer f.Close()
+	r, err := f.Range(ctx, 0, -1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close()
+	s := replay.NewSummarizer()
+	if _, err := io.Copy(s, r); err != nil {
+		log.Fatal(err)
+	}
+	sum := s.Sum()
+	fmt.Println(sum.Turns, "turn,", sum.Calls, "call,", sum.Errors, "errors")
+	// Output:
+	// 1 turn, 1 call, 0 errors
+}
+
 func ExampleRedact() {
 	const name = "sessions/2026/11/20/rollout-2026-11-20T08-41-45-01a1f81e-b96c-7071-a214-a4467b4a9b32.jsonl"
 	entries := replay.Entries(replay.Load(context.Background(), recorded(), name))
