@@ -83,6 +83,19 @@ func TestTranscriptFormat(t *testing.T) {
 			}
 		}
 	}
+	_, columns, ok := strings.Cut(mirrorTable, "## 7. The catalog")
+	if !ok {
+		t.Fatal("docs/format.md has no section 7")
+	}
+	rows, err := os.ReadFile("catalog/row.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("`parquet:\"([a-z0-9_]+)").FindAllStringSubmatch(string(rows), -1) {
+		if !strings.Contains(columns, "`"+m[1]+"`") {
+			t.Errorf("docs/format.md does not name the column %s of the catalog", m[1])
+		}
+	}
 	source, err := os.ReadFile("replay/entry.go")
 	if err != nil {
 		t.Fatal(err)

@@ -55,8 +55,16 @@ func TestKnownListsTheSame(t *testing.T) {
 				f.grow(noon.Add(time.Duration(f.r.IntN(72*3600_000)) * time.Millisecond))
 			}
 			for _, q := range []listing.Query{
-				{}, {Cwd: "/w"}, {Sources: []string{"cli"}}, {Text: "e"}, {Models: []string{"m"}}, {Cwd: "/none"},
-				{Since: noon.Add(20 * time.Hour)}, {Subagents: listing.No}, {Light: true}, {Cwd: "/w", AnyTurn: true},
+				{},
+				{Cwd: "/w"},
+				{Sources: []string{"cli"}},
+				{Text: "e"},
+				{Models: []string{"m"}},
+				{Cwd: "/none"},
+				{Since: noon.Add(20 * time.Hour)},
+				{Subagents: listing.No},
+				{Light: true},
+				{Cwd: "/w", AnyTurn: true},
 			} {
 				for _, q.Order = range []listing.Order{listing.Created, listing.Updated} {
 					for _, q.Preview = range []int{-1, 2} {

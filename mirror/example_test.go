@@ -135,7 +135,7 @@ func ExampleForget() {
 	r, err := mirror.Forget(ctx, mirror.Forgetting{Mirror: m, IDs: []string{"01a1f81e"}})
 	check(err)
 	fmt.Println(r.IDs, r.Objects, "objects,", r.Facts, "facts")
-	// Output: [01a1f81e-6bb9-7000-8000-000000000001] 1 objects, 1 facts
+	// Output: [01a1f81e-6bb9-7000-8000-000000000001] 1 objects, 2 facts
 }
 
 func ExampleVersions() {

@@ -14,6 +14,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/store"
 )
@@ -29,6 +32,10 @@ type Fact struct {
 	// Object is the Info.Version of the current version's object, if it has just
 	// these bytes. A home that has lost its state finds the rest here.
 	Object string `json:"object,omitempty"`
+	// Wrote tells that this origin made an object of the version. Another may just have
+	// the same bytes, as after a restore.
+	Wrote bool `json:"wrote,omitempty"`
+	Machine string `json:"machine,omitempty"` // as in Pushing
 	// Base is what the rollout begins with by reference; nil if it does not.
 	Base *Pin `json:"base,omitempty"`
 	// Name is the session's name, "" if it has none; NameTime is when it got it.
@@ -38,7 +45,7 @@ type Fact struct {
 
 func (f Fact) equal(g Fact) bool {
 	return f.Rollout == g.Rollout && f.Path == g.Path && f.Archived == g.Archived && f.ModTime.Equal(g.ModTime) &&
-		f.Size == g.Size && f.SHA256 == g.SHA256 && f.Object == g.Object && f.Name == g.Name && f.NameTime.Equal(g.NameTime) &&
+		f.Size == g.Size && f.SHA256 == g.SHA256 && f.Object == g.Object && f.Wrote == g.Wrote && f.Machine == g.Machine && f.Name == g.Name && f.NameTime.Equal(g.NameTime) &&
 		(f.Base == g.Base || f.Base != nil && g.Base != nil && *f.Base == *g.Base)
 }
 
@@ -139,7 +146,9 @@ func (l *ledger) tell(ctx context.Context, name string, news []Fact) error {
 		}
 		changed := false
 		for _, n := range news {
-			if old, ok := m.facts[n.Rollout]; !ok || !old.equal(n) {
+			old, ok := m.facts[n.Rollout]
+			n.Wrote = n.Wrote || ok && old.Wrote && old.SHA256 == n.SHA256
+			if !ok || !old.equal(n) {
 				m.facts[n.Rollout] = n
 				changed = true
 			}
@@ -169,34 +178,63 @@ func (l *ledger) tell(ctx context.Context, name string, news []Fact) error {
 	return err
 }
 
-// Facts reads the facts of all origins, a month at a time as they are asked for,
-// and keeps those of the last four months: who goes from one to the next, as a
-// listing does, reads each once. It is safe for concurrent use.
+// Facts reads the facts of all origins, a month at a time as they are asked for, and
+// keeps those of the last months: who goes from one to the next, as a listing does,
+// reads each once. It is safe for concurrent use.
 type Facts struct {
 	m store.Source
 
 	mu      sync.Mutex
 	origins []string
 	listed  bool
-	months  map[string]map[string]map[string]Fact // month → rollout → origin → fact
-	kept    []string                              // months, the one that was read last at the end
+	months  map[string]*told
+	kept    []string // months, the one that was read last at the end
 }
 
-const maxMonths = 4
+// told is what all origins have told of a month, as they wrote it: there may be a
+// hundred thousand facts, of which few are asked for.
+type told struct {
+	lines map[uuid.UUID][]toldLine // by rollout
+	bytes int
+}
+
+type toldLine struct {
+	origin string
+	line   []byte
+}
+
+// At most so many months are kept, and so many bytes of them, but two at least: days
+// at the end of a month are listed together with those of the next.
+const (
+	maxMonths = 4
+	maxTold   = 32 << 20
+)
 
 // NewFacts returns the facts in the mirror m. It makes no request.
-func NewFacts(m store.Source) *Facts {
-	return &Facts{m: m, months: map[string]map[string]map[string]Fact{}}
+func NewFacts(m store.Source) *Facts { return &Facts{m: m, months: map[string]*told{}} }
+
+// Of returns the facts that origins have told of a rollout, by origin.
+func (f *Facts) Of(ctx context.Context, n codec.Name) (map[string]Fact, error) {
+	month, err := f.month(ctx, monthOf(n))
+	if err != nil {
+		return nil, err
+	}
+	facts := map[string]Fact{}
+	for _, l := range month.lines[n.Rollout] {
+		var fact Fact
+		if json.Unmarshal(l.line, &fact) == nil && fact.Rollout == n.String() {
+			facts[l.origin] = fact
+		}
+	}
+	return facts, nil
 }
 
-// Of returns the facts that origins have told of a rollout, by origin. The map
-// must not be changed.
-func (f *Facts) Of(ctx context.Context, n codec.Name) (map[string]Fact, error) {
+// month returns a month, and reads it if it is not there.
+func (f *Facts) month(ctx context.Context, name string) (*told, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	month := monthOf(n)
-	if facts, ok := f.months[month]; ok {
-		return facts[n.String()], nil
+	if t := f.months[name]; t != nil {
+		return t, nil
 	}
 	if !f.listed {
 		for e, err := range f.m.List(ctx, originsDir, store.ListOptions{}) {
@@ -212,32 +250,58 @@ func (f *Facts) Of(ctx context.Context, n codec.Name) (map[string]Fact, error) {
 		}
 		f.listed = true
 	}
-	facts := map[string]map[string]Fact{}
-	for _, origin := range f.origins {
-		file, err := f.m.Open(ctx, factsKey(origin, month))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		told, err := readFacts(ctx, file)
-		if err := errors.Join(err, file.Close()); err != nil {
-			return nil, err
-		}
-		for rollout, fact := range told {
-			if facts[rollout] == nil {
-				facts[rollout] = map[string]Fact{}
+	const parallel = 16
+	contents := make([][]byte, len(f.origins))
+	g, running := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	for i, origin := range f.origins {
+		g.Go(func() (err error) {
+			if contents[i], err = readAll(running, f.m, factsKey(origin, name)); errors.Is(err, fs.ErrNotExist) {
+				err = nil
 			}
-			facts[rollout][origin] = fact
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	t := &told{lines: map[uuid.UUID][]toldLine{}}
+	for i, content := range contents {
+		t.bytes += len(content)
+		for line := range bytes.Lines(content) {
+			if n, ok := toldOf(line); ok {
+				t.lines[n.Rollout] = append(t.lines[n.Rollout], toldLine{f.origins[i], line})
+			}
 		}
 	}
-	if len(f.kept) == maxMonths {
+	f.months[name], f.kept = t, append(f.kept, name)
+	sum := 0
+	for _, month := range f.kept {
+		sum += f.months[month].bytes
+	}
+	for len(f.kept) > maxMonths || sum > maxTold && len(f.kept) > 2 {
+		sum -= f.months[f.kept[0]].bytes
 		delete(f.months, f.kept[0])
 		f.kept = f.kept[1:]
 	}
-	f.months[month], f.kept = facts, append(f.kept, month)
-	return facts[n.String()], nil
+	return t, nil
+}
+
+// toldOf returns the rollout that a line of facts is about. Pushes write it first,
+// where it need not be decoded.
+func toldOf(line []byte) (codec.Name, bool) {
+	if rest, ok := bytes.CutPrefix(line, []byte(`{"rollout":"`)); ok {
+		name, _, _ := bytes.Cut(rest, []byte(`"`))
+		if n, err := codec.ParseName(string(name)); err == nil {
+			return n, true
+		}
+	}
+	var fact Fact
+	if json.Unmarshal(line, &fact) != nil {
+		return codec.Name{}, false
+	}
+	n, err := codec.ParseName(fact.Rollout)
+	return n, err == nil
 }
 
 // Best returns what to believe of a rollout of which the current version has the

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/rollout-sync/rollout/catalog"
 	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/listing"
 	"github.com/rollout-sync/rollout/store"
@@ -48,7 +49,9 @@ type Forgetting struct {
 type Forgotten struct {
 	Name   string
 	Stored int64 // bytes of the object
-	Facts  int   // of a month of facts: how many were taken out; the others stay
+	// Facts is, of a month of facts or a date of the catalog, how many were taken out;
+	// the others stay.
+	Facts int
 	Err    error
 }
 
@@ -57,7 +60,7 @@ type ForgetReport struct {
 	IDs      []string // whole
 	Objects  int
 	Stored   int64 // bytes of the objects
-	Facts    int   // what origins had told of them
+	Facts    int   // what origins had told of them, the catalog's rows among it
 	Failures []Forgotten
 }
 
@@ -119,6 +122,9 @@ func (f *forgetter) run(ctx context.Context) error {
 		}
 	}
 	if err := f.facts(ctx); err != nil {
+		return err
+	}
+	if err := f.rows(ctx); err != nil {
 		return err
 	}
 	for _, key := range slices.Sorted(maps.Keys(f.keys)) {
@@ -245,6 +251,75 @@ func (f *forgetter) facts(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// rows takes what the catalog says out of the dates in which it may stand.
+func (f *forgetter) rows(ctx context.Context) error {
+	dirs := map[string]bool{}
+	for _, n := range f.keys {
+		dirs[catalog.DirOf(n)] = true
+	}
+	for _, id := range f.report.IDs { // what is said of rollouts of which nothing else is left
+		id := uuid.MustParse(id)
+		for _, day := range days(codec.Name{Session: id, Rollout: id}) {
+			if day, ok := dayOf(day); ok {
+				dirs[catalog.DirOf(codec.Name{Stamp: day})] = true
+			}
+		}
+	}
+	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
+		for e, err := range f.Mirror.List(ctx, dir, store.ListOptions{}) {
+			if errors.Is(err, fs.ErrNotExist) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			if _, ok := catalog.OriginOf(e.Name); e.Dir || !ok {
+				continue
+			}
+			n, err := f.unrow(ctx, e.Name)
+			if n == 0 && err == nil {
+				continue
+			}
+			if err := f.count(ctx, Forgotten{Name: e.Name, Facts: n, Err: err}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// unrow takes the rows of what is forgotten out of a file of the catalog, and returns
+// how many these are. A file that is damaged is removed: they may be in it.
+func (f *forgetter) unrow(ctx context.Context, name string) (n int, err error) {
+	for range attempts {
+		content, version, err := catalog.Read(ctx, f.Mirror, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		rows, err := catalog.Decode(content)
+		damaged := err != nil
+		left := slices.DeleteFunc(slices.Clone(rows), func(r catalog.Row) bool { return f.ids[r.ID] || f.ids[r.RolloutID] })
+		n = len(rows) - len(left)
+		switch {
+		case n == 0 && !damaged || f.DryRun:
+			return n, nil
+		case len(left) == 0:
+			err = f.remover.Remove(ctx, name, version)
+		default:
+			if content, err = catalog.Encode(left); err == nil {
+				_, err = f.Mirror.Put(ctx, name, store.BytesBody(content, time.Time{}), store.Cond{IfVersion: version})
+			}
+		}
+		if !errors.Is(err, store.ErrChanged) {
+			return max(n, 1), err
+		}
+	}
+	return n, store.ErrChanged
 }
 
 // attempts bounds how often something is tried again that others have changed

@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rollout-sync/rollout/catalog"
 	"github.com/rollout-sync/rollout/listing"
 	"github.com/rollout-sync/rollout/store"
 )
@@ -43,16 +45,40 @@ func aTeams(t *testing.T) (m *listed, of, others []string) {
 	}
 	for _, origin := range []string{"a", "b"} {
 		var facts []Fact
+		rows := map[string]dueRow{}
 		for _, key := range []string{parentKey, revertKey, childKey} {
 			if n := rolloutOf(t, key); origin == "a" || key == parentKey { // b told of nothing else
-				facts = append(facts, Fact{Rollout: n.String(), Path: key, Name: map[bool]string{true: "SECRET name"}[key != childKey]})
+				fact := Fact{Rollout: n.String(), Path: key, Name: map[bool]string{true: "SECRET name"}[key != childKey]}
+				facts = append(facts, fact)
+				row := rowOf(n, fact)
+				row.Object = catalog.ObjectOf(key)
+				rows[key] = dueRow{Row: row}
 			}
+		}
+		if err := addRows(t.Context(), m, rowsKey(origin), rows); err != nil {
+			t.Fatal(err)
 		}
 		if err := newLedger(m, origin).tell(t.Context(), "2026-11", facts); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return m, of, []string{childKey, divergedKey(childKey, "b"), factsKey("a", "2026-11"), rootMarker}
+	return m, of, []string{rowsKey("a"), childKey, divergedKey(childKey, "b"), factsKey("a", "2026-11"), rootMarker}
+}
+
+func rowsKey(origin string) string { return "catalog/v1/date=2026-11-20/" + origin + ".parquet" }
+
+// rowsOf returns the rows of an origin.
+func rowsOf(t *testing.T, m store.Source, origin string) []catalog.Row {
+	t.Helper()
+	content, _, err := catalog.Read(t.Context(), m, rowsKey(origin))
+	var rows []catalog.Row
+	if err == nil {
+		rows, err = catalog.Decode(content)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
 }
 
 // names returns all names in a mirror, and fails if there is a secret left.
@@ -63,7 +89,11 @@ func names(t *testing.T, m store.Source, clean bool) (all []string) {
 			t.Fatal(err)
 		}
 		all = append(all, e.Name)
-		if c := content(t, m, e.Name); clean && strings.Contains(c, "SECRET") {
+		c := content(t, m, e.Name)
+		if origin, ok := catalog.OriginOf(e.Name); ok {
+			c = fmt.Sprint(rowsOf(t, m, origin))
+		}
+		if clean && strings.Contains(c, "SECRET") {
 			t.Errorf("%s: %q", e.Name, c)
 		}
 	}
@@ -109,7 +139,7 @@ func TestForget(t *testing.T) {
 			want := append(slices.Clone(others), "forgotten/"+c.ids[0]+".json")
 			if c.rescue != nil {
 				want = append(want, slices.DeleteFunc(of, func(n string) bool { return n == revertKey })...)
-				want = append(want, factsKey("b", "2026-11"))
+				want = append(want, factsKey("b", "2026-11"), rowsKey("b"))
 			}
 			slices.Sort(want)
 			if d := cmp.Diff(want, names(t, m, c.rescue == nil)); d != "" {

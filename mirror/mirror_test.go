@@ -186,8 +186,8 @@ func (h *home) push() mirror.Report {
 	return r
 }
 
-// objects returns everything in the bucket, decoded, without the facts and the
-// root marker. It knows nothing of package mirror.
+// objects returns everything in the bucket, decoded, without the facts, the catalog
+// and the root marker. It knows nothing of package mirror.
 func (tm *team) objects(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -200,7 +200,7 @@ func (tm *team) objects(t *testing.T) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if o.Key == "rollout-mirror.json" || strings.HasPrefix(o.Key, "origins/") {
+		if o.Key == "rollout-mirror.json" || strings.HasPrefix(o.Key, "origins/") || strings.HasPrefix(o.Key, "catalog/") {
 			continue
 		}
 		p, err := tm.bucket.ReadAll(ctx, o.Key)

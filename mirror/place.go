@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"io/fs"
 	"strings"
 
 	"github.com/google/uuid"
 
 	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/replay"
 	"github.com/rollout-sync/rollout/store"
 )
 
@@ -331,6 +333,10 @@ func (a *attempt) beside(ctx context.Context) error {
 func (p *pusher) tombstone(ctx context.Context, n codec.Name) (string, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.tombstoneLocked(ctx, n)
+}
+
+func (p *pusher) tombstoneLocked(ctx context.Context, n codec.Name) (string, error) {
 	if p.forgotten == nil {
 		var err error
 		if p.forgotten, err = forgotten(ctx, p.Mirror); err != nil {
@@ -360,7 +366,9 @@ func (a *attempt) put(ctx context.Context, c store.Cond, did Action) error {
 		a.mu.Unlock()
 	} else {
 		var err error
-		if version, err = a.Mirror.Put(ctx, a.slot.key, a.src.body(ctx), c); err != nil {
+		body := a.src.body(ctx)
+		body.Stored = func(n int64) { a.src.stored = n }
+		if version, err = a.Mirror.Put(ctx, a.slot.key, body, c); err != nil {
 			return notTaken(err)
 		}
 	}
@@ -385,6 +393,10 @@ type source struct {
 	at      int64
 	done    bool
 	held    store.Body // after read of a heldFile
+	stored  int64      // bytes of the object that was made of it
+	// sum sums up what was read of a file that is not held, if sums is set.
+	sums bool
+	sum  *replay.Summarizer
 }
 
 // read hashes all bytes, and the first at of them.
@@ -410,7 +422,12 @@ func (s *source) read(ctx context.Context, at int64) error {
 		return err
 	}
 	h := &splitHash{Hash: sha256.New(), at: at}
-	if err := copyAll(h, r); err != nil {
+	var to io.Writer = h
+	if s.sums {
+		s.sum = replay.NewSummarizer()
+		to = io.MultiWriter(h, s.sum)
+	}
+	if err := copyAll(to, r); err != nil {
 		return err
 	}
 	if h.n == at {

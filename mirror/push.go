@@ -28,6 +28,8 @@ type Pushing struct {
 	// element of a name. Two homes with one origin overwrite each other's facts
 	// and supersede each other's diverged versions.
 	Origin string
+	// Machine is the name of the host, for those who ask the catalog; it may be empty.
+	Machine string
 	// Idle is how long ago a rollout must have changed to be pushed. 0 pushes
 	// what may still grow; the next push brings the rest.
 	Idle time.Duration
@@ -164,6 +166,7 @@ type pusher struct {
 	due       change // is to be saved in the state
 	dues      int    // rollouts in it
 	untold    int    // facts since the last that were told
+	oldRows   bool   // of an earlier pass are due for the catalog
 	saved     time.Time
 	told      time.Time
 }
@@ -414,7 +417,7 @@ func (p *pusher) one(ctx context.Context, c *candidate, w *watch) (out Outcome, 
 	}
 	f = p.holder.hold(ctx, f)
 	defer f.Close()
-	src := &source{f: f, name: c.name(), watch: w}
+	src := &source{f: f, name: c.name(), watch: w, sums: !p.DryRun}
 	base, pin, err := p.bring(ctx, c, src, &out)
 	switch {
 	case base != uuid.Nil:
@@ -545,6 +548,11 @@ func (p *pusher) note(ctx context.Context, c *candidate, src *source, out Outcom
 		Rollout: n.String(), Path: c.path, Archived: strings.HasPrefix(c.path, archivedDir+"/"),
 		ModTime: i.ModTime.UTC(), Size: src.version.Size, SHA256: src.version.hash(), Base: pin,
 		Name: name.Name, NameTime: name.UpdatedAt,
+		Wrote: wrote(out.Action), Machine: p.Machine,
+	}
+	row, err := p.row(ctx, src, fact)
+	if err != nil {
+		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -558,19 +566,27 @@ func (p *pusher) note(ctx context.Context, c *candidate, src *source, out Outcom
 			return err
 		}
 	}
+	if err := p.noteRowLocked(out.Key, row); err != nil {
+		return err
+	}
 	p.dues++
 	p.untold++
 	return set(p.due, files, c.path, state)
+}
+
+// wrote reports whether the action made an object.
+func wrote(a Action) bool {
+	return a == Uploaded || a == Extended || a == Rewritten || a == Diverged
 }
 
 func (p *pusher) count(out Outcome) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.report.Actions[out.Action]++
-	switch out.Action {
-	case Uploaded, Extended, Rewritten, Diverged:
+	if wrote(out.Action) {
 		p.report.Bytes += out.Size
-	case Failed:
+	}
+	if out.Action == Failed {
 		p.report.Failures = append(p.report.Failures, out)
 	}
 	if out.Foreign != "" {
@@ -631,14 +647,19 @@ func (p *pusher) saveLocked() error {
 
 var errFound = errors.New("found")
 
-// someUntold reports whether there are facts that are not in the mirror yet, as
-// after a push that was killed.
+// someUntold reports whether there are facts, or rows of the catalog, that are not in
+// the mirror yet, as after a push that was killed.
 func (p *pusher) someUntold() (bool, error) {
-	err := p.State.each(untold, func(string, []byte) error { return errFound })
-	if errors.Is(err, errFound) {
-		return true, nil
+	var found [2]bool
+	for i, b := range []bucket{untold, rows} {
+		err := p.State.each(b, func(string, []byte) error { return errFound })
+		if err != nil && !errors.Is(err, errFound) {
+			return false, err
+		}
+		found[i] = err != nil
 	}
-	return false, err
+	p.oldRows = found[1]
+	return found[0] || found[1], nil
 }
 
 func (p *pusher) tellLocked(ctx context.Context) error {
@@ -680,6 +701,9 @@ func (p *pusher) tellLocked(ctx context.Context) error {
 	})
 	if err == nil {
 		err = tell()
+	}
+	if err == nil {
+		err = p.catalogLocked(ctx)
 	}
 	return errors.Join(err, p.saveLocked())
 }

@@ -199,18 +199,19 @@ func TestPushRequests(t *testing.T) {
 		does func()
 		want string
 	}{
-		// The marker and the facts of the month are looked for and written; the
-		// marker five times, to find out whether the store minds conditions. The
-		// listings are of three days and of what was forgotten.
-		{"first push", func() {}, "3 opens, 36 puts, 4 lists"},
+		// The marker, the facts of the month and the catalog of three days are looked for
+		// and written; the marker five times, to find out whether the store minds
+		// conditions. The listings are of three days and of what was forgotten.
+		{"first push", func() {}, "6 opens, 39 puts, 4 lists"},
 		{"nothing to do", func() {}, "0 opens, 0 puts, 0 lists"},
-		{"one has grown", func() { grow(7) }, "2 opens, 2 puts, 0 lists"},
-		// No object is looked at: the listing and the facts tell all of them.
-		{"state lost", h.loseState, "2 opens, 0 puts, 3 lists"},
-		{"state lost, and one has grown", func() { h.loseState(); grow(8) }, "2 opens, 2 puts, 3 lists"},
+		{"one has grown", func() { grow(7) }, "3 opens, 3 puts, 0 lists"},
+		// No object is looked at: the listing and the facts tell all of them. The catalog
+		// is, whether it says the same as the facts.
+		{"state lost", h.loseState, "5 opens, 0 puts, 3 lists"},
+		{"state lost, and one has grown", func() { h.loseState(); grow(8) }, "5 opens, 3 puts, 3 lists"},
 		{"a week later", func() { h.now = h.now.Add(8 * 24 * time.Hour) }, "0 opens, 0 puts, 3 lists"},
 		{"the next hour", func() { h.now = h.now.Add(time.Hour) }, "0 opens, 0 puts, 0 lists"},
-		{"one is new", func() { h.write(rolloutFile(100, 4), "{}\n") }, "3 opens, 2 puts, 1 lists"},
+		{"one is new", func() { h.write(rolloutFile(100, 4), "{}\n") }, "4 opens, 3 puts, 1 lists"},
 	} {
 		c.does()
 		tm.calls.reset()
@@ -245,8 +246,9 @@ func TestPushIntoCrowd(t *testing.T) {
 		if r := h.push(); r.Actions[mirror.Uploaded] != 8 {
 			t.Errorf("%+v", r)
 		}
-		// The marker and the facts are read besides, what was forgotten and the day listed.
-		if got, want := tm.calls.reset(), fmt.Sprintf("%d opens, 9 puts, 2 lists", 2+c.looks); got != want {
+		// The marker, the facts and the catalog are read besides, what was forgotten and the
+		// day listed.
+		if got, want := tm.calls.reset(), fmt.Sprintf("%d opens, 10 puts, 2 lists", 3+c.looks); got != want {
 			t.Errorf("%d others: %s, want %s", c.others, got, want)
 		}
 		reconcile := func() (changed int) {
@@ -835,7 +837,7 @@ func TestPushTellsLater(t *testing.T) {
 	if r := h.push(); r.Actions[mirror.Unchanged] != 1 {
 		t.Errorf("%+v", r)
 	}
-	if got := tm.calls.reset(); got != "2 opens, 1 puts, 1 lists" {
+	if got := tm.calls.reset(); got != "3 opens, 2 puts, 2 lists" {
 		t.Errorf("it took %s", got)
 	}
 	if f := tm.facts(t, "a")[file]; f.SHA256 != hashOne {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/afero"
 
 	"github.com/rollout-sync/rollout/codec"
+	"github.com/rollout-sync/rollout/listing"
 	"github.com/rollout-sync/rollout/mirror"
 	"github.com/rollout-sync/rollout/store/memfs"
 )
@@ -109,6 +111,34 @@ func (w *world) rest() {
 	if err != nil || len(v.Failures) > 0 || len(v.Damaged) > 0 && len(w.witness.scars) == 0 {
 		w.fail("Verify: %+v, %v", v, err)
 	}
+	w.judgeCatalog()
+}
+
+// judgeCatalog: no row of a version that is in the mirror is wrong, and a list is the
+// same with the catalog and without it, before and after it was rebuilt.
+func (w *world) judgeCatalog() {
+	w.t.Helper()
+	heads, _ := listed(w.t, w.team.mirror, false, listing.Query{})
+	before := w.team.rows(w.t)
+	for _, when := range []string{"as it is", "rebuilt"} {
+		if rows, _ := listed(w.t, w.team.mirror, true, listing.Query{}); rows != heads {
+			w.fail("with the catalog %s the list is\n%s\nwithout it\n%s", when, rows, heads)
+		}
+		r, err := mirror.Catalog(ctx, mirror.Cataloguing{Mirror: w.team.mirror, All: true})
+		if err != nil || len(r.Failures) > 0 && len(w.witness.scars) == 0 {
+			w.fail("Catalog: %+v, %v", r, err)
+		}
+	}
+	for name, is := range w.team.rows(w.t) {
+		if was, ok := before[name]; ok && was.Version == is.Version {
+			// What its home told last was of another version, unless it has this one.
+			was.Path, was.Archived, was.Name, was.Machine, was.BaseSHA256 = is.Path, is.Archived, is.Name, is.Machine, is.BaseSHA256
+			if !reflect.DeepEqual(was, is) {
+				w.fail("a push has written\n%+v\nand a rebuild\n%+v", was, is)
+			}
+		}
+	}
+	w.must(w.witness.look())
 }
 
 // judgeFacts: of each of its rollouts a home that rests has told where it is, and

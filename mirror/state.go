@@ -51,10 +51,11 @@ const (
 	files   bucket = "files"   // path in the home → fileState
 	objects bucket = "objects" // name in the mirror → objectState
 	untold  bucket = "untold"  // name of a rollout → Fact that is not in the mirror yet
+	rows    bucket = "rows"    // name in the mirror → catalog.Row that is not in the catalog yet
 	passes  bucket = "passes"  // what a pass leaves for the next, by the names below
 )
 
-var buckets = []bucket{files, objects, untold, passes}
+var buckets = []bucket{files, objects, untold, rows, passes}
 
 // reconciled is the time at which the state was last held against a listing.
 const reconciled = "reconciled"

@@ -11,6 +11,7 @@ import (
 // A Summary is what all lines of a rollout tell together. The numbers are those of
 // [Entries] on the same bytes, see [Summarizer].
 type Summary struct {
+	Lines  int64 // a last one without '\n', too
 	Turns  int
 	Calls  int
 	Errors int // entries of KindError
@@ -60,6 +61,7 @@ type Summarizer struct {
 	part    []byte // what there is of it, or the end of what was passed over
 	passing bool   // it cannot change a number
 	reading bool   // it may, so all of it is gathered
+	begun   bool   // there is something behind the last '\n'
 }
 
 // NewSummarizer returns a Summarizer that has seen nothing.
@@ -80,6 +82,9 @@ func NewSummarizer() *Summarizer {
 func (s *Summarizer) Write(p []byte) (int, error) {
 	for rest := p; len(rest) > 0; {
 		i := bytes.IndexByte(rest, '\n')
+		if s.begun = i < 0; !s.begun {
+			s.summary.Lines++
+		}
 		switch {
 		case i < 0:
 			s.gather(rest, false)
@@ -98,6 +103,9 @@ func (s *Summarizer) Write(p []byte) (int, error) {
 func (s *Summarizer) Sum() Summary {
 	if len(s.part) > 0 {
 		s.gather(nil, true)
+	}
+	if s.begun {
+		s.summary.Lines++
 	}
 	s.b.finish(true)
 	t := s.b.totals

@@ -72,6 +72,10 @@ func fromEntries(t testing.TB, content string) (want replay.Summary) {
 			files = append(files, f.Path)
 		}
 	}
+	want.Lines = int64(strings.Count(content, "\n"))
+	if content != "" && !strings.HasSuffix(content, "\n") {
+		want.Lines++
+	}
 	slices.Sort(files)
 	want.Files = len(slices.Compact(files))
 	for it := range recordsOf(content) {

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rollout-sync/rollout"
+	"github.com/rollout-sync/rollout/catalog"
 	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/listing"
 	"github.com/rollout-sync/rollout/mirror"
@@ -133,8 +135,12 @@ func (a *app) checkMirror(ctx context.Context, m *blob.Store) error {
 // mirrorPlace is the mirror with what its origins have told of the rollouts.
 func (a *app) mirrorPlace(m *blob.Store, origin string) listing.Place {
 	facts := mirror.NewFacts(m)
+	rows := catalog.NewReader(m, nil, func(name string, err error) {
+		a.say(slog.LevelWarn, "catalog damaged", fmt.Sprintf("%s cannot be used, sessions are looked at instead (%s; rollout-sync catalog rebuild makes it anew)", clean(name), oneLine(err)),
+			slog.String("name", name), slog.String("error", oneLine(err)))
+	})
 	return listing.Place{
-		Where: listing.Mirror, Source: m,
+		Where: listing.Mirror, Source: m, Known: rows.Known,
 		Describe: func(ctx context.Context, _ string, n codec.Name) (listing.Description, error) {
 			f, err := facts.Best(ctx, n, origin, "")
 			return listing.Description{Path: f.Path, Archived: f.Archived, Name: f.Name}, err

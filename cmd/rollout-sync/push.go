@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"os"
 	"strings"
 	"time"
 
@@ -73,6 +74,12 @@ been added, or after six hours: each push sends all of it.`,
 	a.reportFlags(cmd)
 	a.jsonFlag(cmd)
 	return cmd
+}
+
+// machine is this host's name, "" if it has none.
+func machine() string {
+	name, _ := os.Hostname() // what has no name is none
+	return name
 }
 
 // pushed is a line of push --json.
@@ -150,7 +157,7 @@ func (a *app) pushOnce(ctx context.Context, p pushFlags, r *pushRun) (err error)
 	a.warnExposed()
 
 	o := mirror.Pushing{
-		Home: home.Store(), Mirror: m, State: state, Origin: cmp.Or(origin, "new"),
+		Home: home.Store(), Mirror: m, State: state, Origin: cmp.Or(origin, "new"), Machine: machine(),
 		Idle: p.idle, Live: p.live, Jobs: p.jobs, DryRun: p.dryRun, Reconcile: p.reconcile, SingleWriter: a.singleWriter,
 		Progress: new(mirror.Progress),
 	}

@@ -99,7 +99,7 @@ failure.`,
 	f.BoolVar(&a.insecureHTTP, "insecure-http", false, "let sessions go over a network unencrypted; else that is refused, but on this machine")
 	root.AddCommand(a.pushCommand(), a.listCommand(), a.showCommand(), a.verifyCommand(),
 		a.restoreCommand(), a.pruneCommand(), a.forgetCommand(), a.recordCommand(), a.checkStoreCommand(), a.demoCommand(), a.versionCommand(),
-		a.statusCommand(), a.doctorCommand())
+		a.statusCommand(), a.doctorCommand(), a.catalogCommand())
 	a.addCompletion(root)
 	return root
 }

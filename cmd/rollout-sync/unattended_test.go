@@ -48,7 +48,7 @@ func TestPushIsInterrupted(t *testing.T) {
 			// half returns what in the mirror is no object.
 			half := func() (found []string) {
 				_ = filepath.WalkDir(tr.mirror, func(file string, d fs.DirEntry, err error) error {
-					if err == nil && !d.IsDir() && !strings.HasSuffix(file, ".jsonl.zst") && d.Name() != "rollout-mirror.json" && d.Name() != ".lock" {
+					if err == nil && !d.IsDir() && !strings.HasSuffix(file, ".jsonl.zst") && (filepath.Ext(file) != ".parquet" || d.Name()[0] == '.') && d.Name() != "rollout-mirror.json" && d.Name() != ".lock" {
 						found = append(found, file)
 					}
 					return nil

@@ -263,8 +263,9 @@ func testPutTellsStored(t T, h Harness) {
 		if want := []int64{info(t, h, name).Stored}; !slices.Equal(told, want) {
 			t.Errorf("%s: Put told of %d stored bytes, want %d", name, told, want)
 		}
-		_, err = p.Put(t.Context(), name, b, store.Cond{IfAbsent: true})
-		wantErr(t, "Put of a name that is taken", err, store.ErrChanged)
+		b.SHA256[0]++
+		_, err = p.Put(t.Context(), "other."+name, b, store.Cond{IfAbsent: true})
+		wantErr(t, "Put of a body that is not what it claims", err, store.ErrChanged)
 		if len(told) != 1 {
 			t.Errorf("%s: a Put that failed told of stored bytes", name)
 		}
