@@ -275,8 +275,16 @@ func TestCatalogListsTheSame(t *testing.T) {
 	same := func(when string, mayOpen bool) {
 		t.Helper()
 		for _, q := range []listing.Query{
-			{}, {Cwd: "/w/1"}, {Text: "look"}, {Models: []string{"gpt-5"}}, {Name: "fla"}, {Archived: listing.Only},
-			{Since: time.Date(2026, 11, 20, 8, 41, 45, 0, time.UTC)}, {Cwd: "/none"}, {Branch: "main"}, {ID: rolloutID(3)},
+			{},
+			{Cwd: "/w/1"},
+			{Text: "look"},
+			{Models: []string{"gpt-5"}},
+			{Name: "fla"},
+			{Archived: listing.Only},
+			{Since: time.Date(2026, 11, 20, 8, 41, 45, 0, time.UTC)},
+			{Cwd: "/none"},
+			{Branch: "main"},
+			{ID: rolloutID(3)},
 		} {
 			for _, q.Order = range []listing.Order{listing.Created, listing.Updated} {
 				want, heads := listed(t, tm.mirror, false, q)

@@ -34,7 +34,7 @@ type Fact struct {
 	Object string `json:"object,omitempty"`
 	// Wrote tells that this origin made an object of the version. Another may just have
 	// the same bytes, as after a restore.
-	Wrote bool `json:"wrote,omitempty"`
+	Wrote   bool   `json:"wrote,omitempty"`
 	Machine string `json:"machine,omitempty"` // as in Pushing
 	// Base is what the rollout begins with by reference; nil if it does not.
 	Base *Pin `json:"base,omitempty"`

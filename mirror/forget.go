@@ -52,7 +52,7 @@ type Forgotten struct {
 	// Facts is, of a month of facts or a date of the catalog, how many were taken out;
 	// the others stay.
 	Facts int
-	Err    error
+	Err   error
 }
 
 // ForgetReport sums up a Forget.

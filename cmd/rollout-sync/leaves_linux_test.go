@@ -49,7 +49,9 @@ func TestOnlyRolloutsLeave(t *testing.T) {
 		}
 		return err
 	}))
-	got = slices.DeleteFunc(got, func(file string) bool { return strings.HasPrefix(file, "origins/") || strings.HasPrefix(file, "catalog/v1/date=2026-11-20/") || file == ".lock" })
+	got = slices.DeleteFunc(got, func(file string) bool {
+		return strings.HasPrefix(file, "origins/") || strings.HasPrefix(file, "catalog/v1/date=2026-11-20/") || file == ".lock"
+	})
 	if want := []string{"rollout-mirror.json", secretDay + secretA + ".zst", secretDay + secretB + ".zst"}; !slices.Equal(got, want) {
 		t.Errorf("the mirror has %q, want %q", got, want)
 	}
