@@ -11,6 +11,7 @@ import (
 // A Summary is what all lines of a rollout tell together. The numbers are those of
 // [Entries] on the same bytes, see [Summarizer].
 type Summary struct {
+	Size   int64 // plain bytes
 	Turns  int
 	Calls  int
 	Errors int // entries of KindError
@@ -78,6 +79,7 @@ func NewSummarizer() *Summarizer {
 
 // Write takes the next bytes of the rollout. It keeps none of p, and never fails.
 func (s *Summarizer) Write(p []byte) (int, error) {
+	s.summary.Size += int64(len(p))
 	for rest := p; len(rest) > 0; {
 		i := bytes.IndexByte(rest, '\n')
 		switch {

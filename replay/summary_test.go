@@ -56,6 +56,7 @@ func recordsOf(content string) iter.Seq2[replay.Item, error] {
 // fromEntries is the Summary that entries and items make.
 func fromEntries(t testing.TB, content string) (want replay.Summary) {
 	t.Helper()
+	want.Size = int64(len(content))
 	var files []string
 	for e, err := range replay.Entries(recordsOf(content)) {
 		must(t, err)
