@@ -99,8 +99,8 @@ type group struct {
 	total
 }
 
-// A grouper tells what of an item it is grouped by; "" if that is not known.
-type grouper func(context.Context, listing.Item) (string, error)
+// A grouper tells what of a rollout it is grouped by; "" if that is not known.
+type grouper func(context.Context, listing.Item, replay.Summary) (string, error)
 
 func (a *app) stats(ctx context.Context, q listing.Query, where string, by []string, format string) error {
 	write := map[string]func([]string, []*group) error{"table": a.statsTable, "csv": a.statsCSV, "json": a.statsJSON}[format]
@@ -162,16 +162,22 @@ func compareNames(a, b string) int {
 	return strings.Compare(a, b)
 }
 
-func dayOf(_ context.Context, it listing.Item) (string, error) {
+func dayOf(_ context.Context, it listing.Item, _ replay.Summary) (string, error) {
 	if it.Created == nil {
 		return "", nil
 	}
 	return it.Created.In(time.Local).Format(time.DateOnly), nil
 }
 
-func modelOf(_ context.Context, it listing.Item) (string, error) { return deref(it.Model), nil }
+// modelOf also finds a model that comes behind the head.
+func modelOf(_ context.Context, it listing.Item, sum replay.Summary) (string, error) {
+	if it.Model == nil && len(sum.Models) > 0 {
+		return sum.Models[0], nil
+	}
+	return deref(it.Model), nil
+}
 
-func repositoryOf(_ context.Context, it listing.Item) (string, error) {
+func repositoryOf(_ context.Context, it listing.Item, _ replay.Summary) (string, error) {
 	if it.Git == nil {
 		return "", nil
 	}
@@ -185,7 +191,7 @@ func (a *app) machines(p *places) (grouper, error) {
 		return nil, err
 	}
 	facts := mirror.NewFacts(p.mirror)
-	return func(ctx context.Context, it listing.Item) (string, error) {
+	return func(ctx context.Context, it listing.Item, _ replay.Summary) (string, error) {
 		if it.Where != listing.Mirror {
 			return own, nil
 		}
@@ -218,7 +224,7 @@ type statistics struct {
 }
 
 // readers is how many rollouts are read at a time.
-const readers = 8
+const readers = 4
 
 // collect sums up what q selects. A rollout that fails counts with what is known of it.
 func (s *statistics) collect(ctx context.Context, in []listing.Place, q listing.Query) error {
@@ -242,7 +248,7 @@ func (s *statistics) add(ctx context.Context, it listing.Item) {
 	names := make([]string, len(s.by))
 	for i, by := range s.by {
 		var e error
-		names[i], e = by(ctx, it)
+		names[i], e = by(ctx, it, sum)
 		err = errors.Join(err, e)
 	}
 	if ctx.Err() != nil {

@@ -72,14 +72,14 @@ func TestStatsGoOn(t *testing.T) {
 			if strings.HasSuffix(it.Path, "7.jsonl") {
 				return replay.Summary{}, fs.ErrPermission
 			}
-			return replay.Summary{Turns: 2, Tokens: codec.TokenUsage{Input: 3}}, nil
+			return replay.Summary{Turns: 2, Tokens: codec.TokenUsage{Input: 3}, Models: []string{"behind the head"}}, nil
 		},
 	}
 	if err := s.collect(t.Context(), []listing.Place{{Where: listing.Local, Source: home}}, listing.Query{}); err != nil {
 		t.Fatal(err)
 	}
-	if g := s.groups[""]; len(s.groups) != 1 || g.Sessions != 50 || g.Turns != 90 || g.Input != 135 {
-		t.Errorf("got %+v", g)
+	if g := s.groups["behind the head"]; len(s.groups) != 2 || g.Sessions != 45 || g.Turns != 90 || g.Input != 135 || s.groups[""].Sessions != 5 {
+		t.Errorf("got %+v", s.groups)
 	}
 	if code := exitCode(t.Context(), s.err(t.Context())); code != exitPartial || told != 5 {
 		t.Errorf("exit code %d, told of %d", code, told)
