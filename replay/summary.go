@@ -246,11 +246,15 @@ func (s *Summarizer) counts(g glance, line []byte) bool {
 	switch rest := line[g.end:]; g.kind {
 	case glanceTokens:
 		c, ok := tokenCountOf(rest)
-		if last := &c.last; ok && c.hasTotal && !b.records {
-			if !c.hasLast {
-				last = nil
-			}
-			b.count(last, &c.total)
+		if ok && !b.records {
+			s.tokens(&c)
+		}
+		return ok
+	case glanceRecord:
+		c, ok := usageRecordOf(rest)
+		if ok {
+			b.records = true
+			s.tokens(&c)
 		}
 		return ok
 	case glanceCall:
@@ -264,6 +268,15 @@ func (s *Summarizer) counts(g glance, line []byte) bool {
 		return ok
 	}
 	return false
+}
+
+func (s *Summarizer) tokens(c *tokenCount) {
+	switch {
+	case c.hasLast:
+		s.b.count(&c.last, &c.total)
+	case c.hasTotal:
+		s.b.count(nil, &c.total)
+	}
 }
 
 // turnContext takes what a turn runs with.
