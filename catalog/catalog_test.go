@@ -72,7 +72,7 @@ func aHead(r *rand.Rand, n codec.Name) codec.Head {
 func aRow(r *rand.Rand, n codec.Name) (catalog.Row, codec.Head, replay.Summary) {
 	h := aHead(r, n)
 	s := replay.Summary{
-		Lines: 3, Turns: r.IntN(9), Calls: r.IntN(9), Files: r.IntN(9), Errors: r.IntN(9),
+		Size: 100, Lines: 3, Turns: r.IntN(9), Calls: r.IntN(9), Files: r.IntN(9), Errors: r.IntN(9),
 		Tokens: codec.TokenUsage{Input: r.Int64N(1e9), CachedInput: 3, CacheWriteInput: 4, Output: 5, ReasoningOutput: 6, Total: 7},
 		Models: []string{"gpt-5", "gpt-6"}, Cwds: []string{"/w"},
 	}

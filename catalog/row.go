@@ -134,7 +134,7 @@ func (r *Row) SetHead(h codec.Head) {
 
 // SetSummary fills in what s says.
 func (r *Row) SetSummary(s replay.Summary) {
-	r.Lines = s.Lines
+	r.PlainSize, r.Lines = s.Size, s.Lines
 	r.Turns, r.ToolCalls, r.FilesChanged, r.Errors = int64(s.Turns), int64(s.Calls), int64(s.Files), int64(s.Errors)
 	t := s.Tokens
 	r.InputTokens, r.CachedTokens, r.CacheTokens = t.Input, t.CachedInput, t.CacheWriteInput
@@ -145,7 +145,7 @@ func (r *Row) SetSummary(s replay.Summary) {
 // Summary returns what SetSummary was given.
 func (r *Row) Summary() replay.Summary {
 	return replay.Summary{
-		Lines: r.Lines, Turns: int(r.Turns), Calls: int(r.ToolCalls), Files: int(r.FilesChanged), Errors: int(r.Errors),
+		Size: r.PlainSize, Lines: r.Lines, Turns: int(r.Turns), Calls: int(r.ToolCalls), Files: int(r.FilesChanged), Errors: int(r.Errors),
 		Tokens: codec.TokenUsage{
 			Input: r.InputTokens, CachedInput: r.CachedTokens, CacheWriteInput: r.CacheTokens,
 			Output: r.OutputTokens, ReasoningOutput: r.ReasoningTokens, Total: r.TotalTokens,

@@ -91,3 +91,11 @@ func ExampleRollout() {
 	// sessions/2026/11/19/rollout-2026-11-19T08-03-00-01a1f2d4-9400-7000-8000-000000000001.jsonl
 	// true
 }
+
+func ExampleRepository() {
+	fmt.Println(listing.Repository("git@github.com:acme/app.git"))
+	fmt.Println(listing.Repository("https://github.com/acme/app"))
+	// Output:
+	// github.com/acme/app
+	// github.com/acme/app
+}

@@ -29,7 +29,7 @@ func newFilter(q Query) *filter {
 		id:     strings.ToLower(strings.ReplaceAll(q.ID, "-", "")),
 		name:   strings.ToLower(q.Name),
 		text:   strings.ToLower(q.Text),
-		origin: repository(q.Origin),
+		origin: Repository(q.Origin),
 	}
 }
 
@@ -119,8 +119,9 @@ func isSource(source, want string) bool {
 	return source == want || strings.HasPrefix(source, want+":")
 }
 
-// repository returns what of a repository's URL tells where it is: host and path.
-func repository(url string) string {
+// Repository returns what of a repository's URL tells where it is: its host and path,
+// "host/team/app", which is the same for each of the ways to write it.
+func Repository(url string) string {
 	if _, rest, ok := strings.Cut(url, "://"); ok {
 		url = rest
 	}
@@ -136,7 +137,7 @@ func repository(url string) string {
 }
 
 func isRepository(url, want string) bool {
-	is := repository(url)
+	is := Repository(url)
 	return is == want || strings.HasSuffix(is, "/"+want)
 }
 

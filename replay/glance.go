@@ -31,6 +31,7 @@ const (
 	glanceOutput  // of a call
 	glanceCommand // an event that tells how a call of a shell ended
 	glanceTokens  // a token_count
+	glanceRecord  // a token_usage_record
 	glanceContext // a turn_context
 )
 
@@ -85,6 +86,8 @@ func glanceAt(head []byte) (g glance) {
 			r.text()
 			r.skip(",")
 		}
+	case "token_usage_record":
+		g.kind = glanceRecord
 	case codec.TypeSessionMeta, codec.TypeCompacted, "world_state", "retained_context", "security_risk_score",
 		"inter_agent_communication_metadata":
 		g.kind = glanceEntry
@@ -173,7 +176,7 @@ func (r *reading) number() int64 {
 	return n
 }
 
-// A tokenCount is what a token_count tells.
+// A tokenCount is what a token_count or a token_usage_record tells.
 type tokenCount struct {
 	total, last       codec.TokenUsage
 	hasTotal, hasLast bool
@@ -205,6 +208,25 @@ func tokenCountOf(b []byte) (c tokenCount, ok bool) {
 	}
 	_, ok = closing(r.b, "")
 	return c, ok
+}
+
+// usageRecordOf returns what a token_usage_record tells, of which b is the payload, if
+// that is as expected and the line ends as it should.
+func usageRecordOf(b []byte) (c tokenCount, ok bool) {
+	c.hasTotal, c.hasLast = true, true
+	r := reading{b, true}
+	r.skip("{")
+	for r.skipIf(`"thread_id":`) || r.skipIf(`"turn_id":`) || r.skipIf(`"session_id":`) || r.skipIf(`"root_turn_id":`) || r.skipIf(`"response_id":`) {
+		r.text()
+		r.skip(",")
+	}
+	r.skip(`"usage":`)
+	r.usage(&c.last)
+	r.skip(`,"turn_token_usage":`)
+	r.usage(new(codec.TokenUsage))
+	r.skip(`,"thread_token_usage":`)
+	r.usage(&c.total)
+	return c, r.ok && string(r.b) == "}}"
 }
 
 // usage goes past the tokens that were used.

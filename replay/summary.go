@@ -11,6 +11,7 @@ import (
 // A Summary is what all lines of a rollout tell together. The numbers are those of
 // [Entries] on the same bytes, see [Summarizer].
 type Summary struct {
+	Size   int64 // plain bytes
 	Lines  int64 // a last one without '\n', too
 	Turns  int
 	Calls  int
@@ -80,6 +81,7 @@ func NewSummarizer() *Summarizer {
 
 // Write takes the next bytes of the rollout. It keeps none of p, and never fails.
 func (s *Summarizer) Write(p []byte) (int, error) {
+	s.summary.Size += int64(len(p))
 	for rest := p; len(rest) > 0; {
 		i := bytes.IndexByte(rest, '\n')
 		if s.begun = i < 0; !s.begun {
@@ -252,11 +254,15 @@ func (s *Summarizer) counts(g glance, line []byte) bool {
 	switch rest := line[g.end:]; g.kind {
 	case glanceTokens:
 		c, ok := tokenCountOf(rest)
-		if last := &c.last; ok && c.hasTotal && !b.records {
-			if !c.hasLast {
-				last = nil
-			}
-			b.count(last, &c.total)
+		if ok && !b.records {
+			s.tokens(&c)
+		}
+		return ok
+	case glanceRecord:
+		c, ok := usageRecordOf(rest)
+		if ok {
+			b.records = true
+			s.tokens(&c)
 		}
 		return ok
 	case glanceCall:
@@ -270,6 +276,15 @@ func (s *Summarizer) counts(g glance, line []byte) bool {
 		return ok
 	}
 	return false
+}
+
+func (s *Summarizer) tokens(c *tokenCount) {
+	switch {
+	case c.hasLast:
+		s.b.count(&c.last, &c.total)
+	case c.hasTotal:
+		s.b.count(nil, &c.total)
+	}
 }
 
 // turnContext takes what a turn runs with.

@@ -56,6 +56,7 @@ func recordsOf(content string) iter.Seq2[replay.Item, error] {
 // fromEntries is the Summary that entries and items make.
 func fromEntries(t testing.TB, content string) (want replay.Summary) {
 	t.Helper()
+	want.Size = int64(len(content))
 	var files []string
 	for e, err := range replay.Entries(recordsOf(content)) {
 		must(t, err)
@@ -210,7 +211,9 @@ func (m *sessionMaker) next() string {
 		if m.rnd.IntN(6) > 0 {
 			return m.event(`{"type":"agent_message","message":"x"}`)
 		}
-		return m.line("token_usage_record", `{"thread_id":"t","usage":`+m.usage(5)+`,"thread_token_usage":`+m.usage(m.total)+`}`)
+		m.total += m.rnd.IntN(2)
+		turn := m.one("", `,"turn_token_usage":`+m.usage(7))
+		return m.line("token_usage_record", `{"thread_id":"t","turn_id":"t1","session_id":"s","root_turn_id":"t1","response_id":"resp_1","usage":`+m.usage(5)+turn+`,"thread_token_usage":`+m.usage(m.total)+`}`)
 	case 20, 21:
 		turn := m.one(`"turn_id":"t1",`, fmt.Sprintf(`"turn_id":"t%d","root_turn_id":"t%d",`, m.at, m.at), "")
 		return m.line("turn_context", `{`+turn+`"cwd":"`+m.one("/w", "/w", "/w", "/v", "")+`","sandbox_policy":{"mode":"x","model":"a"},"model":"`+m.one("a", "a", "b")+`","collaboration_mode":{"settings":{"model":"c"}},"summary":"auto","user_instructions":"`+m.text()+`"}`)
