@@ -218,6 +218,15 @@ func (m *machine) sync(ctx context.Context, user, home, mirror, command string, 
 	return m.process(ctx, user, append([]string{m.ours, command, "--home", home, "--mirror", mirror}, args...)...)
 }
 
+// backup makes a first snapshot with restic, in a repository that is made for it.
+func (m *machine) backup(ctx context.Context, addr, home, bucket string) (took, error) {
+	restic := []string{"restic", "--repo", "s3:http://" + addr + "/" + bucket, "--password-command", "echo bench", "--no-cache", "--quiet"}
+	if _, err := m.process(ctx, "restic", append(restic, "init", "--repository-version", "2")...); err != nil {
+		return took{}, err
+	}
+	return m.process(ctx, "restic", append(restic, "backup", home)...)
+}
+
 // copy runs rclone.
 func (m *machine) copy(ctx context.Context, addr, home, bucket string, args ...string) (took, error) {
 	to := fmt.Sprintf(`:s3,provider=Other,env_auth=true,endpoint="http://%s",force_path_style=true,region=us-east-1,no_check_bucket=true:%s`, addr, bucket)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -46,7 +47,7 @@ func (m *machine) row5(ctx context.Context) ([]row.Result, error) {
 	if err := settle(ctx); err != nil {
 		return nil, err
 	}
-	var least, cpu, wall, slow, peer, rss row.Sample
+	var least, cpu, wall, slow, peer, rss, restic, zstd row.Sample
 	var requests int
 	for i := range m.rounds {
 		t, err := m.process(ctx, "limit", m.self, "=limit", home)
@@ -84,6 +85,24 @@ func (m *machine) row5(ctx context.Context) ([]row.Result, error) {
 			}
 			peer = append(peer, seconds(t.Wall))
 		}
+		if _, err := exec.LookPath("restic"); err == nil {
+			const bucket = "five-restic"
+			if err := m.bucket(bucket); err != nil {
+				return nil, err
+			}
+			t, err := m.backup(ctx, m.link, home, bucket)
+			if err := errors.Join(err, m.drop(bucket)); err != nil {
+				return nil, err
+			}
+			restic = append(restic, seconds(t.Wall))
+		}
+		if _, err := exec.LookPath("zstd"); err == nil {
+			t, err := m.process(ctx, "zstd", "sh", "-c", `find "$1" -type f | xargs zstd -3 -q -c >/dev/null`, "sh", home)
+			if err != nil {
+				return nil, err
+			}
+			zstd = append(zstd, seconds(t.CPU))
+		}
 	}
 	title("Row 5: push of %d sessions, %.0f MB, into S3 on loopback; %d rounds", n, float64(total)/mb, m.rounds)
 	bytesOnly := make(row.Sample, len(cpu))
@@ -93,6 +112,8 @@ func (m *machine) row5(ctx context.Context) ([]row.Result, error) {
 	line("CPU s, against zstd + SHA-256", cpu, least, cpu.Over(least), "")
 	line("CPU s less 1 ms an object, the same", bytesOnly, least, bytesOnly.Over(least), "≤ 1.25")
 	line("wall s at 100 MB/s, against rclone raw", slow, peer, peer.Over(slow), "≥ 2")
+	line("the same, against restic backup", slow, restic, restic.Over(slow), "")
+	line("CPU s, against zstd -3 of each file", cpu, zstd, cpu.Over(zstd), "")
 	line("wall s on loopback", wall, "-", "-", "")
 	line("requests a session", fmt.Sprintf("%.2f", float64(requests)/float64(n)), "-", "-", "")
 	line("RSS MB", rss, 134, "-", "≤ 134")
@@ -105,7 +126,23 @@ func (m *machine) row5(ctx context.Context) ([]row.Result, error) {
 			Row: 5, Work: fmt.Sprintf("push %d MB at %.0f MB/s", m.sizeMB, linkRate/mb), Unit: "s", Ours: slow,
 			Peer: peer, PeerName: m.rcloneName, Missing: m.rcloneMissing, Ratio: peer.Over(slow), Promise: row.AtLeast(2),
 		},
+		{
+			Row: 5, Work: fmt.Sprintf("push %d MB at %.0f MB/s", m.sizeMB, linkRate/mb), Unit: "s", Ours: slow,
+			Peer: restic, PeerName: "restic backup", Missing: missing(restic), Ratio: restic.Over(slow),
+		},
+		{
+			Row: 5, Work: fmt.Sprintf("push %d MB, CPU", m.sizeMB), Unit: "s", Ours: cpu,
+			Peer: zstd, PeerName: "zstd -3 of each file", Missing: missing(zstd), Ratio: cpu.Over(zstd),
+		},
 	}, os.RemoveAll(home)
+}
+
+// missing says why there is no sample of a program that is taken from the path.
+func missing(s row.Sample) string {
+	if len(s) == 0 {
+		return "it is not installed"
+	}
+	return ""
 }
 
 // push5 pushes everything for the first time.
