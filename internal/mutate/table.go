@@ -715,4 +715,38 @@ var mutations = []mutation{
 		"cmd/rollout-sync/push.go", "the end of a push of which the mirror takes nothing",
 		"if refused.times == maxRefused {", "if refused.times < 0 {", "cmd/rollout-sync", "TestMirrorRefuses",
 	},
+
+	// The catalog.
+	{
+		"catalog/catalog.go", "the hash of a file of the catalog",
+		"if hex.EncodeToString(h.Sum(nil)) != string(at) {", "if false {", "catalog", "TestDecodeDamaged",
+	},
+	{
+		"catalog/catalog.go", "the types of a file's columns",
+		"if err := check(f.Schema(), schema); err != nil {", "if err := error(nil); err != nil {", "catalog", "TestOtherColumns",
+	},
+	{
+		"catalog/reader.go", "the version that a row is of",
+		"row := d.rows[key{ObjectOf(name), version}]", "row := d.rows[key{ObjectOf(name), \"\"}]\nfor k, r := range d.rows {\nif k.object == ObjectOf(name) {\nrow = r\n}\n}", "mirror", "TestCatalogListsTheSame",
+	},
+	{
+		"catalog/row.go", "what a row leaves out of a head",
+		"r.Abridged = !reflect.DeepEqual(h, r.head())", "_ = reflect.DeepEqual(h, r.head())", "catalog", "TestRowsComeBack",
+	},
+	{
+		"mirror/catalog.go", "the rows of a push that could not write them",
+		"p.due.remove(rows, slices.Collect(maps.Keys(news))...)\n\t\tclear(news)\n\t\treturn nil\n\t}\n\t// By name", "p.due.remove(rows, slices.Collect(maps.Keys(news))...)\n\t\tclear(news)\n\t\treturn nil\n\t}\n\tif p.oldRows {\n\t\treturn nil\n\t}\n\t// By name", "mirror", "TestCatalogLater",
+	},
+	{
+		"mirror/catalog.go", "the tombstones of old rows",
+		"if p.oldRows {\n\t\t\tif tombstone", "if false {\n\t\t\tif tombstone", "mirror", "TestCatalogLater",
+	},
+	{
+		"mirror/forget.go", "the rows of what is forgotten",
+		"if err := f.rows(ctx); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestForget",
+	},
+	{
+		"listing/known.go", "the time of what is known",
+		"f.info.ModTime, f.info.Meta, f.info.Seekable = k.Info.Size, k.Info.ModTime,", "f.info.Meta, f.info.Seekable = k.Info.Size,", "listing", "TestKnownListsTheSame",
+	},
 }
