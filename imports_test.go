@@ -36,6 +36,8 @@ var rules = []struct {
 	{"recorder", []string{module + "/codec", module + "/store", "github.com/google/uuid"}, "it records through a Sink, whichever"},
 	{"listing", []string{module + "/codec", module + "/store", "github.com/google/uuid", "golang.org/x/sync"}, "it lists any Source"},
 	{"replay", []string{module + "/codec", module + "/store", "github.com/google/uuid"}, "it replays from any Source"},
+	{"search", []string{module + "/codec", module + "/store", module + "/listing", module + "/replay", "golang.org/x/sync"}, "it searches any Source, with any index"},
+	{"index", []string{module + "/codec", module + "/store", module + "/listing", module + "/replay", module + "/search", "github.com/gofrs/flock", "golang.org/x/sync", "modernc.org/sqlite"}, "it keeps what listing and search ask for; SQLite stays in here"},
 	{"mirror", []string{module + "/codec", module + "/internal/spare", module + "/store", module + "/listing", module + "/replay", "github.com/google/uuid", "golang.org/x/sync", "go.etcd.io/bbolt"}, "it mirrors any Source to any Putter"},
 	{"doctor", []string{module + "/codec", module + "/store", module + "/replay", "github.com/gofrs/flock", "github.com/google/uuid", "golang.org/x/sync"}, "it looks at a home's files behind the stores"},
 	{"cmd", []string{""}, "the only place that picks stores"},
