@@ -208,6 +208,22 @@ func TestParts(t *testing.T) {
 	}
 }
 
+// An entry with more words than are kept may have any.
+func TestHugeEntry(t *testing.T) {
+	t.Parallel()
+	x := open(t, filepath.Join(t.TempDir(), "index.db"))
+	defer closeIndex(t, x)
+	var text strings.Builder
+	for i := range 1_300_000 {
+		fmt.Fprintf(&text, "%07x ", i)
+	}
+	src := home(t, text.String()+"last")
+	add(t, x, src, path(0))
+	if got := ask(t, x, src, path(0), "0000000", "last"); got != "may" {
+		t.Errorf("it %s have its words", got)
+	}
+}
+
 // What was learned is known, of that version alone, also when many learn at once.
 func TestKnown(t *testing.T) {
 	t.Parallel()

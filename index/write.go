@@ -30,7 +30,6 @@ type session struct {
 	id                   int64 // 0: not yet in the file
 	parts                int64
 	more                 bool // it has words that are not added
-	lost                 bool // somebody else has replaced it
 }
 
 // A part is the words of some entries of a session, each once.
@@ -105,10 +104,8 @@ func (x *Index) flush(ctx context.Context) error {
 	return x.err
 }
 
+// insert adds the part. If somebody else has replaced the session meanwhile, it is of none.
 func (p part) insert(ctx context.Context, tx *sql.Tx) error {
-	if p.lost {
-		return nil
-	}
 	if p.id == 0 {
 		if err := p.begin(ctx, tx); err != nil {
 			return err
@@ -121,15 +118,10 @@ func (p part) insert(ctx context.Context, tx *sql.Tx) error {
 		k := keyOf(p.path, p.version)
 		update, values = `UPDATE sessions SET parts = ?, version = ?, key = ?, more = ? WHERE id = ?`, []any{p.parts, p.version, k[:], p.more, p.id}
 	}
-	result, err := tx.ExecContext(ctx, update, values...)
-	if err != nil {
+	if _, err := tx.ExecContext(ctx, update, values...); err != nil {
 		return err
 	}
-	if n, err := result.RowsAffected(); n == 0 || err != nil {
-		p.lost = true
-		return err
-	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO words (rowid, list) VALUES (?, ?)`, rowOf(p.id, number), p.words)
+	_, err := tx.ExecContext(ctx, `INSERT INTO words (rowid, list) VALUES (?, ?)`, rowOf(p.id, number), p.words)
 	return err
 }
 
