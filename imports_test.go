@@ -38,6 +38,8 @@ var rules = []struct {
 	{"replay", []string{module + "/codec", module + "/store", "github.com/google/uuid"}, "it replays from any Source"},
 	{"catalog", []string{module + "/codec", module + "/store", module + "/listing", module + "/replay", "github.com/parquet-go/parquet-go", "golang.org/x/sync"}, "it says of any Source what a listing and a replay would"},
 	{"mirror", []string{module + "/catalog", module + "/codec", module + "/internal/spare", module + "/store", module + "/listing", module + "/replay", "github.com/google/uuid", "golang.org/x/sync", "go.etcd.io/bbolt"}, "it mirrors any Source to any Putter"},
+	{"search", []string{module + "/codec", module + "/store", module + "/listing", module + "/replay", "golang.org/x/sync"}, "it searches any Source, with any index"},
+	{"index", []string{module + "/codec", module + "/store", module + "/listing", module + "/replay", module + "/search", "github.com/gofrs/flock", "golang.org/x/sync", "modernc.org/sqlite"}, "it keeps what listing and search ask for; SQLite stays in here"},
 	{"doctor", []string{module + "/codec", module + "/store", module + "/replay", "github.com/gofrs/flock", "github.com/google/uuid", "golang.org/x/sync"}, "it looks at a home's files behind the stores"},
 	{"cmd", []string{""}, "the only place that picks stores"},
 	{".", []string{module, "github.com/google/uuid"}, "it joins the rooms"},

@@ -390,7 +390,7 @@ func (n *node) in(where string) *file {
 // complete looks at those files of which more has to be known, and takes away those
 // that have vanished.
 func (s *search) complete(ctx context.Context, n *node) {
-	both := n.isIn(Local) && n.isIn(Mirror) && !s.Light
+	both := n.isIn(Local) && n.isIn(Mirror) && (!s.Light || s.Versions)
 	n.files = slices.DeleteFunc(n.files, func(f *file) bool {
 		return (f.info.Version == "" || both) && !f.look(ctx)
 	})
@@ -422,6 +422,7 @@ func (n *node) toItem(ctx context.Context) *Item {
 		}
 	}
 	it.Updated = knownTime(newest.info.ModTime)
+	it.Version = newest.info.Version
 	for _, f := range append([]*file{newest}, n.files...) {
 		if it.PlainSize == nil && f.info.Size >= 0 {
 			it.PlainSize = new(f.info.Size)
@@ -441,17 +442,7 @@ func (n *node) toItem(ctx context.Context) *Item {
 			it.Tokens = f.tokens
 		}
 	}
-	it.Cwd = known(head.Cwd)
-	if head.Git != (codec.Git{}) {
-		it.Git = &Git{Branch: known(head.Git.Branch), Commit: known(head.Git.Commit), Origin: known(head.Git.Origin)}
-	}
-	it.Source = known(head.Source)
-	it.Provider = known(head.Provider)
-	it.Model = known(head.Model)
-	it.CLIVersion = known(head.CLIVersion)
-	it.ParentID = known(head.ParentID)
-	it.FirstUserMessage = known(head.FirstUserMessage)
-	it.Created = knownTime(head.StartTime)
+	it.AddHead(head)
 	if t, ok := first.name.Time(); it.Created == nil && ok {
 		it.Created = knownTime(t)
 	}
@@ -469,6 +460,31 @@ func (n *node) toItem(ctx context.Context) *Item {
 	it.Archived = d.Archived
 	it.Name = known(d.Name)
 	return it
+}
+
+// AddHead has a Light item tell what the head of its file says.
+func (it *Item) AddHead(h *codec.Head) {
+	it.Cwd = known(h.Cwd)
+	if h.Git != (codec.Git{}) {
+		it.Git = &Git{Branch: known(h.Git.Branch), Commit: known(h.Git.Commit), Origin: known(h.Git.Origin)}
+	}
+	it.Source = known(h.Source)
+	it.Provider = known(h.Provider)
+	it.Model = known(h.Model)
+	it.CLIVersion = known(h.CLIVersion)
+	it.ParentID = known(h.ParentID)
+	it.FirstUserMessage = known(h.FirstUserMessage)
+	if t := knownTime(h.StartTime); t != nil {
+		it.Created = t
+	}
+}
+
+// Newest returns where the version is that the item tells of, Local or Mirror.
+func (it *Item) Newest() string {
+	if it.Where == Mirror || it.Mirror != nil && *it.Mirror == Ahead {
+		return Mirror
+	}
+	return Local
 }
 
 // compareVersions tells how the mirror's version m relates to the local one. A local

@@ -185,6 +185,9 @@ type Query struct {
 	// Light items have what names, directories and the store tell. Heads are read
 	// only if something else in the Query needs it.
 	Light bool
+	// Versions has Light items tell of Mirror and Version, too. For a rollout that is in
+	// both places and not known, see Place.Known, both files are opened.
+	Versions bool
 	// Preview is how many of its first records an item has, as far as its head goes,
 	// see codec.ReadHead; 0 is 5, and less is none.
 	Preview int
@@ -227,9 +230,16 @@ type Item struct {
 	Tokens *int64 `json:"tokens"`
 	// Problems says what is wrong with the files whose heads were read; never nil.
 	Problems []string `json:"problems"`
+	// Version is the Info.Version of the file that the item tells of, see Newest; ""
+	// if it is not known.
+	Version string `json:"-"`
 
 	at position
 }
+
+// Cursor returns the Query.Cursor with which the list that has the item goes on behind
+// it.
+func (it *Item) Cursor() string { return it.at.String() }
 
 // Values of Item.Mirror.
 const (

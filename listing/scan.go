@@ -53,7 +53,7 @@ func (s *search) list(ctx context.Context, n *node) error {
 			add(e)
 		})
 	} else {
-		err = listOne(ctx, d.place, d.path, store.ListOptions{Unordered: true, NamesOnly: d.place.Known == nil || s.Light}, func(e store.Entry) {
+		err = listOne(ctx, d.place, d.path, store.ListOptions{Unordered: true, NamesOnly: (d.place.Known == nil || s.Light) && !s.Versions}, func(e store.Entry) {
 			switch {
 			case !e.Dir:
 				add(e)

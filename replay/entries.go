@@ -595,10 +595,10 @@ func (b *entryBuilder) event(it Item, payload any) {
 	case *codec.EventSubAgentActivity:
 		b.note("subagent "+cmp.Or(p.AgentPath, p.AgentThreadID), valueText(p.Kind))
 	case *codec.EventExecCommandEnd:
-		b.callEnded(p.CallID, Call{Name: "shell", Input: commandLine(p.Command)}, nil, cmp.Or(p.AggregatedOutput, p.Stdout+p.Stderr),
+		b.callEnded(p.CallID, Call{Name: "shell", Input: commandLine(p.Command)}, nil, cmp.Or(p.AggregatedOutput, joinOutput(p.Stdout, p.Stderr)),
 			callEnd{exitCode: &p.ExitCode, durationMS: milli(p.Duration)})
 	case *codec.EventPatchApplyEnd:
-		b.callEnded(p.CallID, Call{Name: "apply_patch"}, p.Changes, p.Stdout+p.Stderr, callEnd{failed: !p.Success})
+		b.callEnded(p.CallID, Call{Name: "apply_patch"}, p.Changes, joinOutput(p.Stdout, p.Stderr), callEnd{failed: !p.Success})
 	case *codec.EventMCPToolCallEnd:
 		call := Call{Name: p.Invocation.Server + "." + p.Invocation.Tool, Input: valueText(p.Invocation.Arguments)}
 		b.callEnded(p.CallID, call, nil, mcpText(p.Result), callEnd{durationMS: milli(p.Duration)})
@@ -621,10 +621,10 @@ func (b *entryBuilder) turnItem(e *codec.EventItemCompleted) {
 	case *codec.TurnPlan:
 		b.note("plan", p.Text)
 	case *codec.TurnCommandExecution:
-		b.callEnded(p.ID, Call{Name: "shell", Input: commandLine(p.Command)}, nil, cmp.Or(p.AggregatedOutput, p.Stdout+p.Stderr),
+		b.callEnded(p.ID, Call{Name: "shell", Input: commandLine(p.Command)}, nil, cmp.Or(p.AggregatedOutput, joinOutput(p.Stdout, p.Stderr)),
 			callEnd{exitCode: p.ExitCode, durationMS: milli(p.Duration)})
 	case *codec.TurnFileChange:
-		b.callEnded(p.ID, Call{Name: "apply_patch"}, p.Changes, p.Stdout+p.Stderr, callEnd{failed: p.Status == "failed"})
+		b.callEnded(p.ID, Call{Name: "apply_patch"}, p.Changes, joinOutput(p.Stdout, p.Stderr), callEnd{failed: p.Status == "failed"})
 	}
 }
 

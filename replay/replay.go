@@ -61,6 +61,14 @@ func Load(ctx context.Context, src store.Source, name string) iter.Seq2[Item, er
 			return
 		}
 		defer f.Close()
+		LoadFile(ctx, f, name)(yield)
+	}
+}
+
+// LoadFile is Load of a log that is open, which it does not close. What it reads, each
+// time, is that version.
+func LoadFile(ctx context.Context, f store.File, name string) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
 		r, err := f.Range(ctx, 0, -1)
 		if err != nil {
 			yield(Item{}, err)

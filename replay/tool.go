@@ -2,6 +2,7 @@ package replay
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -217,6 +218,15 @@ func mcpText(v json.RawMessage) string {
 	return valueText(firstValue(r.Ok.Content, r.Err))
 }
 
+// joinOutput returns what a command wrote to its two outputs, which may end in the middle
+// of a line.
+func joinOutput(stdout, stderr string) string {
+	if stdout != "" && stderr != "" && !strings.HasSuffix(stdout, "\n") {
+		stdout += "\n"
+	}
+	return stdout + stderr
+}
+
 // milli returns a measured time in milliseconds.
 func milli(d *codec.Duration) int64 {
 	if d == nil {
@@ -245,7 +255,7 @@ func fileChanges(changes map[string]json.RawMessage) []File {
 				c, c.Type = of, kind
 			}
 		}
-		files = append(files, File{Path: path, Change: c.Type, MoveTo: c.MoveTo, Diff: c.Diff + c.Content})
+		files = append(files, File{Path: path, Change: c.Type, MoveTo: c.MoveTo, Diff: cmp.Or(c.Diff, c.Content)})
 	}
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	return files

@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
-			for _, dir := range []string{"DATA", "STATE", "CONFIG"} {
+			for _, dir := range []string{"DATA", "STATE", "CONFIG", "CACHE"} {
 				e.Setenv("XDG_"+dir+"_HOME", e.WorkDir+"/xdg/"+dir)
 			}
 			e.Setenv("TZ", "UTC")

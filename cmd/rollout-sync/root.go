@@ -97,9 +97,9 @@ failure.`,
 	f.StringVar(&a.mirror, "mirror", defaultMirror(), "where the copy is: a directory or a `URL` (s3:// gs:// azblob:// file://)")
 	f.StringVar(&a.origin, "origin", "", "the `id` of this home on this machine (default: made once and kept beside the configuration)")
 	f.BoolVar(&a.insecureHTTP, "insecure-http", false, "let sessions go over a network unencrypted; else that is refused, but on this machine")
-	root.AddCommand(a.pushCommand(), a.listCommand(), a.showCommand(), a.statsCommand(), a.verifyCommand(),
+	root.AddCommand(a.pushCommand(), a.listCommand(), a.searchCommand(), a.showCommand(), a.statsCommand(), a.verifyCommand(),
 		a.restoreCommand(), a.pruneCommand(), a.forgetCommand(), a.recordCommand(), a.checkStoreCommand(), a.demoCommand(), a.versionCommand(),
-		a.statusCommand(), a.doctorCommand(), a.catalogCommand())
+		a.statusCommand(), a.doctorCommand(), a.indexCommand(), a.catalogCommand())
 	a.addCompletion(root)
 	return root
 }

@@ -6,13 +6,10 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"path"
 
 	"github.com/spf13/cobra"
 
-	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/listing"
-	"github.com/rollout-sync/rollout/mirror"
 	"github.com/rollout-sync/rollout/replay"
 	"github.com/rollout-sync/rollout/store"
 )
@@ -155,11 +152,12 @@ func (a *app) reportBad(name string, items iter.Seq2[replay.Item, error]) iter.S
 
 // source returns where to read the newest version of an item.
 func (p *places) source(it listing.Item) (store.Source, string, error) {
-	if it.Where != listing.Mirror && deref(it.Mirror) != listing.Ahead {
-		return p.home.Store(), it.Path, nil
+	where := it.Newest()
+	n, err := name(it, where)
+	if where == listing.Local {
+		return p.home.Store(), n, err
 	}
-	n, err := codec.ParseName(path.Base(it.Path))
-	return p.mirror, mirror.Key(n, it.Path), err
+	return p.mirror, n, err
 }
 
 func (a *app) showBytes(ctx context.Context, src store.Source, name string) error {

@@ -1,0 +1,194 @@
+// Command search measures how fast rollout-sync finds a word in sessions, beside rg and
+// zstdgrep over the same files:
+//
+//	go run ./search [-size MB] [-rounds N] [-dir DIR] [-rg FILE] [-zstdgrep FILE] [-cold]
+//
+// The sessions are as large and as compressible as real ones (bench/session), in a home as
+// Codex has it and in a mirror in a directory. The word is in the oldest of them alone, so
+// that all have to be looked into: without an index, and with one, for which the program is
+// run once before. All but the word is in the page cache, unless -cold is given, with which
+// the system's caches are dropped before each run (that takes root).
+//
+// A peer that is not there is named, and left out. All that is written is in one temporary
+// directory, which is removed.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rollout-sync/rollout/bench/row"
+	"github.com/rollout-sync/rollout/bench/session"
+	"github.com/rollout-sync/rollout/bench/tree"
+)
+
+// word is in one session.
+const word = "heisenbug"
+
+func main() {
+	var b bench
+	size := flag.Int64("size", 1000, "`MB` of sessions, in the home and as much in the mirror")
+	flag.IntVar(&b.rounds, "rounds", 5, "how often each is measured")
+	flag.StringVar(&b.rg, "rg", "rg", "the rg to compare with")
+	flag.StringVar(&b.zstdgrep, "zstdgrep", "zstdgrep", "the zstdgrep to compare with")
+	flag.BoolVar(&b.cold, "cold", false, "drop the system's caches before each run")
+	dir := flag.String("dir", "", "where the temporary directory is made")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := b.run(ctx, *dir, *size*1e6); err != nil {
+		fmt.Fprintln(os.Stderr, "search:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+type bench struct {
+	rounds       int
+	rg, zstdgrep string
+	cold         bool
+
+	temp, home, mirror, program string
+}
+
+func (b *bench) run(ctx context.Context, dir string, size int64) (err error) {
+	if b.temp, err = os.MkdirTemp(dir, "rollout-bench-search-*"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.temp)
+	b.home, b.mirror, b.program = filepath.Join(b.temp, "home"), filepath.Join(b.temp, "mirror"), filepath.Join(b.temp, "rollout-sync")
+	sessions, err := b.make(size)
+	if err != nil {
+		return err
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", b.program, "./cmd/rollout-sync")
+	build.Dir, build.Env, build.Stderr = "..", append(os.Environ(), "CGO_ENABLED=0"), os.Stderr
+	if err := build.Run(); err != nil {
+		return err
+	}
+	if _, err := b.measure(ctx, b.ours("push", "--quiet", "--idle", "0s"), ""); err != nil {
+		return err
+	}
+	if b.cold && os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0) != nil {
+		return errors.New("-cold: the caches cannot be dropped")
+	}
+	about := fmt.Sprintf("search of %d sessions, %d MB", sessions, size/1e6)
+	where := map[string]struct {
+		name string
+		peer []string
+	}{
+		"local":  {"rg -i", []string{b.rg, "-il", word, b.home}},
+		"mirror": {"zstdgrep -i", []string{"find", filepath.Join(b.mirror, "sessions"), "-type", "f", "-exec", b.zstdgrep, "-il", word, "{}", "+"}},
+	}
+	var results []row.Result
+	for _, place := range []string{"local", "mirror"} {
+		p := where[place]
+		search := b.ours("search", "--where", place, word, "--json")
+		read := row.Result{Row: 9, Work: about + ", " + place + ", not indexed", Unit: "s", PeerName: p.name, Promise: row.AtMost(2)}
+		if err := b.compare(ctx, &read, append(search, "--no-index"), p.peer); err != nil {
+			return err
+		}
+		took, err := b.measure(ctx, b.ours("index", "--quiet", "--where", place), "")
+		if err != nil {
+			return err
+		}
+		info, err := os.Stat(filepath.Join(b.temp, "cache", "rollout-sync", "index.db"))
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s: indexed in %.1f s, the index has %.1f MB\n", place, took, float64(info.Size())/1e6)
+		indexed := row.Result{Row: 9, Work: about + ", " + place + ", indexed", Unit: "s", PeerName: p.name}
+		if err := b.compare(ctx, &indexed, search, p.peer); err != nil {
+			return err
+		}
+		results = append(results, read, indexed)
+	}
+	return row.Report(results...)
+}
+
+// make makes the home, and returns how many sessions it has.
+func (b *bench) make(size int64) (sessions int, err error) {
+	w, o := session.New(1), tree.Options{Sessions: 1 << 16, Days: 365}
+	for left := size; left > 0 && sessions < o.Sessions; sessions++ {
+		n, err := w.File(b.home, o, sessions, min(w.Size(), left), 0)
+		if err != nil {
+			return 0, err
+		}
+		left -= n
+	}
+	oldest := filepath.Join(b.home, filepath.FromSlash(o.At(0).Path))
+	f, err := os.OpenFile(oldest, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	_, err = f.WriteString(`{"timestamp":"2026-11-20T12:00:00.000Z","type":"event_msg","payload":{"type":"agent_message","message":"It is a Heisenbug."}}` + "\n")
+	return sessions, errors.Join(err, f.Close())
+}
+
+// ours returns a command line.
+func (b *bench) ours(args ...string) []string {
+	return append(append([]string{b.program}, args...), "--home", b.home, "--mirror", b.mirror)
+}
+
+// compare measures in turns.
+func (b *bench) compare(ctx context.Context, r *row.Result, ours, peer []string) error {
+	for range b.rounds {
+		took, err := b.measure(ctx, ours, found)
+		if err != nil {
+			return err
+		}
+		r.Ours = append(r.Ours, took)
+		if r.Missing != "" {
+			continue
+		}
+		took, err = b.measure(ctx, peer, found)
+		if errors.Is(err, exec.ErrNotFound) {
+			r.Missing = err.Error()
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		r.Peer = append(r.Peer, took)
+	}
+	r.Ratio = r.Ours.Over(r.Peer)
+	return nil
+}
+
+// found is in what every search prints: the path of the session.
+const found = "rollout-"
+
+// measure returns how many seconds a command takes, which has to print something with want
+// in it. It is run as somebody whose home directory is the temporary one.
+func (b *bench) measure(ctx context.Context, args []string, want string) (float64, error) {
+	if b.cold {
+		if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0); err != nil {
+			return 0, err
+		}
+	}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	cmd.Env = []string{"HOME=" + b.temp, "PATH=" + os.Getenv("PATH"), "XDG_CACHE_HOME=" + filepath.Join(b.temp, "cache")}
+	var out, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &stderr
+	begin := time.Now()
+	err := cmd.Run()
+	took := time.Since(begin).Seconds()
+	exit, failed := errors.AsType[*exec.ExitError](err)
+	notInAll := failed && exit.ExitCode() == 1 && args[0] != b.program // says find for zstdgrep
+	switch {
+	case err != nil && !notInAll:
+		return 0, fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, &stderr)
+	case !strings.Contains(out.String(), want) || want != "" && strings.Count(out.String(), "\n") != 1:
+		return 0, fmt.Errorf("%s: found %q", strings.Join(args, " "), &out)
+	}
+	return took, nil
+}
