@@ -48,7 +48,7 @@ const (
 //   - by keys that stand twice in a line, and by records of other programs on one
 //     line with Codex's.
 //
-// Memory is that of the longest line that may change a number, and about 3 MiB. A
+// Memory is that of the longest line that may change a number, and about 4 MiB. A
 // Summarizer is for one goroutine.
 type Summarizer struct {
 	b       *entryBuilder // it gets the lines that may change a number
@@ -218,6 +218,9 @@ func (s *Summarizer) read(line []byte) {
 func (s *Summarizer) passes(line []byte) (glance, bool) {
 	g := glanceAt(line[:min(len(line), headLen)])
 	b := s.b
+	if b.events[roleUser] && g.kind == glanceCall {
+		return g, false
+	}
 	if b.turn.open && !b.turn.explicit && !b.turn.answered || len(b.held) > 0 && b.held[0].role == roleUser {
 		return glance{}, false
 	}
@@ -234,13 +237,14 @@ func (s *Summarizer) passes(line []byte) (glance, bool) {
 		return g, b.events[roleReasoning]
 	case glanceContext:
 		return g, len(s.context) > 0 && bytes.HasPrefix(line[g.end:], s.context)
-	case glanceCall, glanceOutput, glanceCommand:
-		// Of a call that waits, the output is no entry: it is not known what waits once
-		// these are passed over. From the user's first event on that makes no difference.
-		if !b.events[roleUser] {
-			return glance{}, false
-		}
-		return g, g.kind == glanceOutput || g.kind == glanceCommand && b.calls[string(g.id)] != nil
+	// Of a call that waits, the output is no entry: it is not known what waits once these
+	// are passed over. From the user's first event on that makes no difference.
+	case glanceCall:
+		return glance{}, false
+	case glanceOutput:
+		return g, b.events[roleUser]
+	case glanceCommand:
+		return g, b.events[roleUser] && b.calls[string(g.id)] != nil
 	}
 	return g, false
 }
@@ -268,7 +272,9 @@ func (s *Summarizer) counts(g glance, line []byte) bool {
 	case glanceCall:
 		id, ok := callID(rest)
 		if ok {
+			b.release()
 			b.totals.Calls++
+			b.turn.answered = true
 		}
 		if ok && len(id) > 0 {
 			b.remember(string(id), passedCall)

@@ -310,7 +310,7 @@ func (m *sessionMaker) session(n int) string {
 
 func TestSummaryIsThatOfEntries(t *testing.T) {
 	t.Parallel()
-	const seeds = 2000
+	const seeds = 800
 	turns := 0
 	for seed := range uint64(seeds) {
 		m := &sessionMaker{rnd: rand.New(rand.NewPCG(seed, 12))}
@@ -323,10 +323,42 @@ func TestSummaryIsThatOfEntries(t *testing.T) {
 	}
 }
 
+// What is rare among the sessions above.
+func TestSummaryOfRareLines(t *testing.T) {
+	t.Parallel()
+	user := g1Message("user", "a") + g1Message("assistant", "b")
+	start := event(1, `{"type":"task_started"}`)
+	call := strings.TrimSuffix(functionCall(1, "c"), "\n")
+	passed := strings.TrimSuffix(call, "}}") + `,"internal_chat_message_metadata_passthrough":{"turn_id":"t"}}}`
+	upTo := func(line, end string) string {
+		before, _, ok := strings.Cut(line, end)
+		if !ok {
+			t.Fatalf("no %s in %s", end, line)
+		}
+		return before + end
+	}
+	for title, content := range map[string]string{
+		"a payload that is a record":          user + upTo(metaLine, `"payload":`) + functionCall(2, "d"),
+		"an object that is a record":          user + upTo(passed, `_passthrough":`) + event(2, `{"type":"turn_complete","error":{"message":"z"}}`),
+		"a record in a key":                   user + upTo(passed, `{"turn_`) + event(2, `{"type":"thread_settings_applied","thread_settings":{}}`),
+		"a record in a string":                user + upTo(call, `"exec_`) + functionOutput(2, "c", `say "hi" {"timestamp":1}`),
+		"a call that is cut off behind an id": user + strings.TrimSuffix(passed, "}") + "\n" + strings.TrimSuffix(passed, "}}}") + "},\"\n" + call[:len(call)-1],
+		"the output twice, no event yet":      functionCall(1, "c") + functionOutput(2, "c", "x") + response("user", "a") + functionOutput(3, "c", "y") + user,
+		"an event and its output, turns late": start + functionCall(1, "c") + event(2, `{"type":"exec_command_end","call_id":"c"}`) + event(3, `{"type":"task_complete"}`) +
+			response("user", "a") + functionOutput(4, "c", "x") + user,
+		"a count that is cut off": user + upTo(event(2, `{"type":"token_count","info":{"total_token_usage":{"input_tokens":1,"cached_input_tokens":0,"output_tokens":1,"reasoning_output_tokens":0,"total_tokens":2},"last_token_usage":{"input_tokens":1,"cached_input_tokens":0,"output_tokens":1,"reasoning_output_tokens":0,"total_tokens":2},"model_context_window":1},"rate_limits":{"primary":{"x":{}},"y":1}}`), `{}}`) + "\n",
+	} {
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			checkSummary(t, metaLine+content, 1, 60)
+		})
+	}
+}
+
 // A line may be cut anywhere.
 func TestSummaryOfCutLines(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(20) {
+	for seed := range uint64(6) {
 		m := &sessionMaker{rnd: rand.New(rand.NewPCG(seed, 13))}
 		content := m.session(12)
 		want := fromEntries(t, content)
