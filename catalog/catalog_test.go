@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -249,7 +250,7 @@ type memory struct {
 	files map[string][]byte
 }
 
-func (m *memory) File(name, version string) ([]byte, bool) {
+func (m *memory) File(_ context.Context, name, version string) ([]byte, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p, ok := m.files[name+"@"+version]
@@ -348,6 +349,57 @@ func TestReader(t *testing.T) {
 		n, _ := codec.ParseName(strings.TrimSuffix(row.Object[len("catalog/v1/date=2026-11-20/"):], ".zst"))
 		if _, ok := reader.Row(t.Context(), strings.TrimSuffix(row.Object, ".zst"), n, row.Version); ok != (i == 2) {
 			t.Errorf("ask %d: %t", i, ok)
+		}
+	}
+}
+
+// Reading the catalog costs at most as many requests as opening the objects, in
+// whatever order they are asked about, and once it has spared some, a date is not
+// waited for.
+func TestReaderCost(t *testing.T) {
+	t.Parallel()
+	const days, files = 8, 3
+	m, rows := mirrorOf(t, days)
+	var dates [days][]catalog.Row
+	for i, row := range rows {
+		dates[i*days/len(rows)] = append(dates[i*days/len(rows)], row)
+	}
+	for _, date := range dates { // of one origin more
+		p, err := catalog.Encode(date[:1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Put(t.Context(), catalog.FileOf(path.Dir(date[0].Object), "c"), store.BytesBody(p, noon), store.Cond{IfAbsent: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name           string
+		of             func(i int) catalog.Row
+		asked          int
+		refused, opens int // at most
+	}{
+		{"one date after the other", func(i int) catalog.Row { return rows[i] }, len(rows), files, days * files},
+		{"by turns", func(i int) catalog.Row { return dates[i%days][i/days%12] }, 5 * len(rows), 5 * len(rows), 5 * len(rows)},
+	} {
+		src := &counted{Source: m}
+		reader := catalog.NewReader(src, nil, nil)
+		refused := 0
+		for i := range c.asked {
+			row := c.of(i)
+			name := strings.TrimSuffix(row.Object, ".zst")
+			n, err := codec.ParseName(path.Base(name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, ok := reader.Row(t.Context(), name, n, row.Version); !ok {
+				refused++
+			} else if got.Object != row.Object {
+				t.Fatalf("%s: %s, want %s", c.name, got.Object, row.Object)
+			}
+		}
+		if refused > c.refused || len(src.opens) > c.opens {
+			t.Errorf("%s: asked for %d, %d were refused and %d files opened, want at most %d and %d", c.name, c.asked, refused, len(src.opens), c.refused, c.opens)
 		}
 	}
 }

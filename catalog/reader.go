@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,15 +20,16 @@ import (
 // for concurrent use.
 type Cache interface {
 	// File returns the content of a file in that version, an Info.Version.
-	File(name, version string) ([]byte, bool)
+	File(ctx context.Context, name, version string) ([]byte, bool)
 	// KeepFile keeps the content of a file, instead of that of other versions.
 	KeepFile(name, version string, content []byte)
 }
 
 // A Reader tells what the catalog of a mirror says of the objects that a listing has
-// found. It reads the files of a date when they cost less than opening the objects
-// that it was asked about, and keeps the rows of the last few. It is safe for
-// concurrent use.
+// found. It reads the files of a date when they cost fewer requests than opening the
+// objects of it that it was asked about, or no more than the rows of others have spared,
+// and keeps the rows of the last few. So it makes at most about as many requests as it
+// was asked about objects, in whatever order. It is safe for concurrent use.
 type Reader struct {
 	m     store.Source
 	cache Cache // may be nil
@@ -36,17 +39,18 @@ type Reader struct {
 	mu   sync.Mutex
 	days map[string]*day // by directory
 	kept []*day          // those that have rows, the one that was read last at the end
+
+	spared atomic.Int64 // rows that were found, less the requests that it took
 }
 
 // A day is the files of a date.
 type day struct {
 	mu     sync.Mutex // held by who lists or reads
-	asked  int
+	asked  int        // without its rows
 	listed bool
 	files  []store.Entry
-	cached int // how many of them the cache had
-	read   bool
-	rows   map[key]*Row // nil again when others were read since
+	cached int          // how many of them the cache had
+	rows   map[key]*Row // nil until they are read, and again when others were since
 }
 
 type key struct{ object, version string }
@@ -80,16 +84,19 @@ func (r *Reader) Row(ctx context.Context, name string, n codec.Name, version str
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.asked++; !d.read && !r.worthReading(ctx, d, dir) {
-		return nil, false
-	}
-	if !d.read || d.rows == nil {
-		if r.readDay(ctx, d); !d.read {
+	if d.rows == nil {
+		if d.asked++; !r.worthReading(ctx, d, dir) {
+			return nil, false
+		}
+		if r.readDay(ctx, d); d.rows == nil {
 			return nil, false
 		}
 		r.keep(d)
 	}
 	row := d.rows[key{ObjectOf(name), version}]
+	if row != nil {
+		r.spared.Add(1)
+	}
 	return row, row != nil
 }
 
@@ -102,13 +109,13 @@ func (r *Reader) Known(ctx context.Context, name string, n codec.Name, version s
 	return row.Known()
 }
 
-// worthReading reports whether it costs less to read the files than to open as many
-// objects as were asked for, and as many again as may be asked for.
+// worthReading reports whether to read the files.
 func (r *Reader) worthReading(ctx context.Context, d *day, dir string) bool {
-	if d.asked < 2 {
-		return false // the listing is a request, too
-	}
 	if !d.listed {
+		if !r.worth(d, 1) {
+			return false
+		}
+		r.spared.Add(-1)
 		var files []store.Entry
 		cached := 0
 		for e, err := range r.m.List(ctx, dir, store.ListOptions{}) {
@@ -126,25 +133,32 @@ func (r *Reader) worthReading(ctx context.Context, d *day, dir string) bool {
 				continue
 			}
 			files = append(files, e)
-			if _, ok := r.cachedFile(e); ok {
+			if _, ok := r.cachedFile(ctx, e); ok {
 				cached++
 			}
 		}
 		d.files, d.cached, d.listed = files, cached, true
 	}
-	return len(d.files) > 0 && d.asked > len(d.files)-d.cached
+	return len(d.files) > 0 && r.worth(d, len(d.files)-d.cached)
 }
 
-func (r *Reader) cachedFile(e store.Entry) ([]byte, bool) {
+// worth reports whether so many requests are fewer than those for the objects of d that
+// had to be opened, of which as many again may be asked for, or have been spared.
+func (r *Reader) worth(d *day, requests int) bool {
+	return d.asked > requests || r.spared.Load() >= int64(requests)
+}
+
+func (r *Reader) cachedFile(ctx context.Context, e store.Entry) ([]byte, bool) {
 	if r.cache == nil || e.Info.Version == "" {
 		return nil, false
 	}
-	return r.cache.File(e.Name, e.Info.Version)
+	return r.cache.File(ctx, e.Name, e.Info.Version)
 }
 
 // readDay reads the files, several at a time.
 func (r *Reader) readDay(ctx context.Context, d *day) {
 	const parallel = 16
+	r.spared.Add(int64(d.cached - len(d.files)))
 	found := make([][]Row, len(d.files))
 	var g errgroup.Group
 	g.SetLimit(parallel)
@@ -162,7 +176,7 @@ func (r *Reader) readDay(ctx context.Context, d *day) {
 	if ctx.Err() != nil {
 		return
 	}
-	d.rows, d.read = map[key]*Row{}, true
+	d.asked, d.rows = 0, map[key]*Row{}
 	for _, rows := range found {
 		for i := range rows {
 			d.rows[key{rows[i].Object, rows[i].Version}] = &rows[i]
@@ -171,7 +185,7 @@ func (r *Reader) readDay(ctx context.Context, d *day) {
 }
 
 func (r *Reader) readFile(ctx context.Context, e store.Entry) ([]Row, error) {
-	if content, ok := r.cachedFile(e); ok {
+	if content, ok := r.cachedFile(ctx, e); ok {
 		if rows, err := Decode(content); err == nil { // else the cache is damaged
 			return rows, nil
 		}
@@ -190,16 +204,18 @@ func (r *Reader) readFile(ctx context.Context, e store.Entry) ([]Row, error) {
 // keep has the rows of the days forgotten that were read longest ago.
 func (r *Reader) keep(d *day) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.kept = append(r.kept, d)
-	var old *day
-	if len(r.kept) > maxDays {
-		old, r.kept = r.kept[0], r.kept[1:]
-	}
-	r.mu.Unlock()
-	if old != nil && old != d && old.mu.TryLock() { // who holds it is about to use the rows
+	more := len(r.kept) - maxDays
+	r.kept = slices.DeleteFunc(r.kept, func(old *day) bool {
+		if more <= 0 || !old.mu.TryLock() { // who holds it is about to use the rows
+			return false
+		}
+		defer old.mu.Unlock()
 		old.rows = nil
-		old.mu.Unlock()
-	}
+		more--
+		return true
+	})
 }
 
 // maxFile bounds what is read of a file: the rows of a million rollouts of one day and

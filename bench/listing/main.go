@@ -32,6 +32,7 @@ import (
 	"time"
 
 	"github.com/rollout-sync/rollout/bench/codex"
+	"github.com/rollout-sync/rollout/bench/lazy"
 	"github.com/rollout-sync/rollout/bench/row"
 	"github.com/rollout-sync/rollout/bench/tree"
 	"github.com/rollout-sync/rollout/listing"
@@ -266,10 +267,10 @@ func measure(spec string) error {
 		return err
 	}
 	ctx := context.Background()
-	c := &counting{}
+	c := &lazy.Counting{}
 	where := listing.Local
 	if j.Mirror {
-		c.Source, where = lazy{j.Options}, listing.Mirror
+		c.Source, where = mirror(j.Options), listing.Mirror
 	} else {
 		st, err := local.Open(j.Home, nil)
 		if err != nil {
@@ -281,8 +282,7 @@ func measure(spec string) error {
 	places := []listing.Place{{Where: where, Source: c}}
 	pages := func(q listing.Query, n int) (r listing.Result, err error) {
 		for range n {
-			c.opened.Store(0)
-			c.lists.Store(0)
+			c.Reset()
 			start = time.Now()
 			if r, err = listing.Page(ctx, places, q); err != nil {
 				return r, err
@@ -337,7 +337,7 @@ func measure(spec string) error {
 	}
 	took := time.Since(start)
 	return json.NewEncoder(os.Stdout).Encode(result{
-		Time: took, Items: items + len(r.Items), Opened: c.opened.Load(), Requests: c.lists.Load(), RSS: codex.Peak("self"),
+		Time: took, Items: items + len(r.Items), Opened: c.Opened.Load(), Requests: c.Lists.Load(), RSS: codex.Peak("self"),
 	})
 }
 

@@ -135,7 +135,7 @@ func (b *bench) row7() ([]row.Result, error) {
 		return nil, fmt.Errorf("%d items", r.Items)
 	}
 	yesterday := tree.End.Truncate(24*time.Hour).AddDate(0, 0, -1)
-	newest := k.Sessions - lazy{k.Options}.first(yesterday)
+	newest := k.Sessions - k.First(yesterday)
 	// Years, months, days and archived_sessions, in which rollouts without a date in
 	// their names may be, and the two days themselves.
 	allowed := row.Sample{float64(4 + (newest+999)/1000)}

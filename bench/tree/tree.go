@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sort"
 	"strings"
 	"time"
 
@@ -48,8 +49,7 @@ type Session struct {
 // At returns session i of a tree, 0 being the oldest.
 func (o Options) At(i int) Session {
 	r := rand.New(rand.NewPCG(uint64(i), 1))
-	apart := time.Duration(o.Days) * 24 * time.Hour / time.Duration(o.Sessions)
-	start := End.Add(-apart * time.Duration(o.Sessions-1-i)).Truncate(time.Millisecond)
+	start := o.start(i)
 	s := Session{Start: start, Project: r.IntN(Projects)}
 	binary.BigEndian.PutUint64(s.ID[:], uint64(start.UnixMilli())<<16|7<<12|uint64(r.IntN(1<<12)))
 	binary.BigEndian.PutUint64(s.ID[8:], 2<<62|r.Uint64()>>2)
@@ -57,9 +57,22 @@ func (o Options) At(i int) Session {
 	if int(float64(i+1)*o.Archived) > int(float64(i)*o.Archived) {
 		dir = "archived_sessions/"
 	}
-	s.Path = dir + codec.NewName(start, s.ID).String()
+	s.Path = dir + s.Name().String()
 	return s
 }
+
+func (o Options) start(i int) time.Time {
+	apart := time.Duration(o.Days) * 24 * time.Hour / time.Duration(o.Sessions)
+	return End.Add(-apart * time.Duration(o.Sessions-1-i)).Truncate(time.Millisecond)
+}
+
+// First returns the first session that begins at t or later.
+func (o Options) First(t time.Time) int {
+	return sort.Search(o.Sessions, func(i int) bool { return !o.start(i).Before(t) })
+}
+
+// Name returns the name of the session's file.
+func (s Session) Name() codec.Name { return codec.NewName(s.Start, s.ID) }
 
 // Make writes the tree below dir.
 func Make(dir string, o Options) error {

@@ -91,6 +91,15 @@ func (a *app) openIndex(p *places) (*openIndex, error) {
 	for i := range p.list {
 		of := all[p.list[i].Where]
 		p.list[i].Known, p.list[i].Learn = of.Known, of.Learn
+		if p.list[i].Where == listing.Mirror {
+			p.rows = a.catalogOf(p.mirror, of)
+			p.list[i].Known = func(ctx context.Context, path string, n codec.Name, version string) (listing.Known, bool) {
+				if k, ok := of.Known(ctx, path, n, version); ok {
+					return k, true
+				}
+				return p.rows.Known(ctx, path, n, version)
+			}
+		}
 	}
 	return &openIndex{x, all}, nil
 }
@@ -102,7 +111,7 @@ func (a *app) indexOf(p *places, not bool) *openIndex {
 	}
 	x, err := a.openIndex(p)
 	if err != nil {
-		fmt.Fprintf(a.err, "searching without an index: %s\n", oneLine(err))
+		fmt.Fprintf(a.err, "going on without the index: %s\n", oneLine(err))
 		return nil
 	}
 	return x

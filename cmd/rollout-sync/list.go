@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"reflect"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,6 +68,7 @@ type places struct {
 	home   *rollout.Home
 	mirror *blob.Store
 	list   []listing.Place
+	rows   *catalog.Reader // of the mirror
 }
 
 func (p *places) Close() error {
@@ -110,7 +112,10 @@ func (a *app) openPlaces(ctx context.Context, where string) (_ *places, err erro
 			if err != nil {
 				return nil, err
 			}
-			p.list = append(p.list, a.mirrorPlace(p.mirror, origin))
+			p.rows = a.catalogOf(p.mirror, nil)
+			place := mirrorPlace(p.mirror, origin)
+			place.Known = p.rows.Known
+			p.list = append(p.list, place)
 		case errors.Is(err, mirror.ErrNoMirror):
 			missing = append(missing, err)
 		default:
@@ -133,19 +138,23 @@ func (a *app) checkMirror(ctx context.Context, m *blob.Store) error {
 }
 
 // mirrorPlace is the mirror with what its origins have told of the rollouts.
-func (a *app) mirrorPlace(m *blob.Store, origin string) listing.Place {
+func mirrorPlace(m *blob.Store, origin string) listing.Place {
 	facts := mirror.NewFacts(m)
-	rows := catalog.NewReader(m, nil, func(name string, err error) {
-		a.say(slog.LevelWarn, "catalog damaged", fmt.Sprintf("%s cannot be used, sessions are looked at instead (%s; rollout-sync catalog rebuild makes it anew)", clean(name), oneLine(err)),
-			slog.String("name", name), slog.String("error", oneLine(err)))
-	})
 	return listing.Place{
-		Where: listing.Mirror, Source: m, Known: rows.Known,
+		Where: listing.Mirror, Source: m,
 		Describe: func(ctx context.Context, _ string, n codec.Name) (listing.Description, error) {
 			f, err := facts.Best(ctx, n, origin, "")
 			return listing.Description{Path: f.Path, Archived: f.Archived, Name: f.Name}, err
 		},
 	}
+}
+
+// catalogOf is the mirror's catalog. cache may be nil.
+func (a *app) catalogOf(m *blob.Store, cache catalog.Cache) *catalog.Reader {
+	return catalog.NewReader(m, cache, func(name string, err error) {
+		a.say(slog.LevelWarn, "catalog damaged", fmt.Sprintf("%s cannot be used, so sessions are looked at instead (%s); \"rollout-sync catalog rebuild\" makes it anew", clean(name), oneLine(err)),
+			slog.String("name", name), slog.String("error", oneLine(err)))
+	})
 }
 
 func (a *app) list(cmd *cobra.Command, q listing.Query, where string) error {
@@ -166,6 +175,11 @@ func (a *app) list(cmd *cobra.Command, q listing.Query, where string) error {
 		return err
 	}
 	defer p.Close()
+	if selective(q) || q.Order == listing.Updated {
+		if x := a.indexOf(p, false); x != nil {
+			defer x.Close()
+		}
+	}
 	page, err := listing.Page(ctx, p.list, q)
 	if errors.Is(err, listing.ErrCursor) {
 		return usagef("--cursor: %w", err)
@@ -193,6 +207,12 @@ func (a *app) list(cmd *cobra.Command, q listing.Query, where string) error {
 		fmt.Fprintf(a.err, "there are more: --cursor '%s'\n", page.Next)
 	}
 	return nil
+}
+
+// selective reports whether a list may look into many more sessions than it has.
+func selective(q listing.Query) bool {
+	q.Order, q.Oldest, q.Limit, q.Cursor, q.Preview, q.Light = "", false, 0, "", 0, false
+	return !reflect.DeepEqual(q, listing.Query{})
 }
 
 func deref(s *string) string {

@@ -223,7 +223,7 @@ func (a *app) eachRestored(r mirror.Restored, dryRun bool) {
 
 // chosen returns the rollouts to restore, nil for all.
 func (a *app) chosen(ctx context.Context, o restoring, ids []string, m *blob.Store, origin string) ([]codec.Name, error) {
-	place := a.mirrorPlace(m, origin)
+	place := mirrorPlace(m, origin)
 	names := []codec.Name{}
 	add := func(it listing.Item) error {
 		n, err := codec.ParseName(path.Base(it.Path))

@@ -120,6 +120,9 @@ func (a *app) stats(ctx context.Context, q listing.Query, where string, by []str
 		return err
 	}
 	defer p.Close()
+	if x := a.indexOf(p, false); x != nil {
+		defer x.Close()
+	}
 	groupers := make([]grouper, len(by))
 	for i, name := range by {
 		switch name {
@@ -193,7 +196,7 @@ func (a *app) machines(p *places) (grouper, error) {
 	facts := mirror.NewFacts(p.mirror)
 	return func(ctx context.Context, it listing.Item, _ replay.Summary) (string, error) {
 		if it.Where != listing.Mirror {
-			return own, nil
+			return cmp.Or(machine(), own), nil
 		}
 		n, err := codec.ParseName(path.Base(it.Path))
 		if err != nil {
@@ -206,7 +209,7 @@ func (a *app) machines(p *places) (grouper, error) {
 				newest = origin
 			}
 		}
-		return newest, err
+		return cmp.Or(told[newest].Machine, newest), err
 	}, nil
 }
 
@@ -285,6 +288,15 @@ func (p *places) summary(ctx context.Context, it listing.Item) (replay.Summary, 
 	src, name, err := p.source(it)
 	if err != nil {
 		return replay.Summary{}, err
+	}
+	if it.Newest() == listing.Mirror && it.Version != "" {
+		n, err := codec.ParseName(path.Base(name))
+		if err != nil {
+			return replay.Summary{}, err
+		}
+		if row, ok := p.rows.Row(ctx, name, n, it.Version); ok {
+			return row.Summary(), nil
+		}
 	}
 	f, err := src.Open(ctx, name)
 	if err != nil {
