@@ -10,6 +10,9 @@
 //	listing      pages of sessions, newest first, of several stores at once
 //	replay       sessions item by item, as transcripts, and the state to go on from
 //	mirror       copies homes to a mirror, verifies it and restores from it
+//	catalog      the table of what a mirror holds, in Parquet, for listings and others
+//	search       words, phrases and expressions in what was said and done
+//	index        keeps on this machine what makes listings and searches fast
 //	doctor       what is wrong with a home, and what cures it
 //	store        what a store has to do, and what it promises
 //	store/local  files in a directory

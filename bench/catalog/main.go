@@ -269,7 +269,7 @@ func measure(ctx context.Context, spec string) error {
 // onDisk is a cache that has all files of the catalog: those of the mirror.
 type onDisk string
 
-func (dir onDisk) File(name, _ string) ([]byte, bool) {
+func (dir onDisk) File(_ context.Context, name, _ string) ([]byte, bool) {
 	p, err := os.ReadFile(filepath.Join(string(dir), filepath.FromSlash(name)))
 	return p, err == nil
 }
