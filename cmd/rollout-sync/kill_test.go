@@ -31,7 +31,7 @@ func TestKillPush(t *testing.T) {
 	home, mirror := filepath.Join(dir, "home"), filepath.Join(dir, "mirror")
 	push := func() *exec.Cmd {
 		cmd := exec.Command(program, "push", "--home", home, "--mirror", mirror, "--idle", "0s", "--jobs", "3")
-		for _, kind := range []string{"DATA", "STATE", "CONFIG"} {
+		for _, kind := range []string{"DATA", "STATE", "CONFIG", "CACHE"} {
 			cmd.Env = append(cmd.Environ(), "XDG_"+kind+"_HOME="+dir+"/"+kind)
 		}
 		return cmd

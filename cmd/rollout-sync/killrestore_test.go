@@ -28,7 +28,7 @@ func newTree(t *testing.T, seed uint64) *tree {
 	t.Helper()
 	dir := t.TempDir()
 	tr := &tree{t: t, home: dir + "/home", mirror: dir + "/mirror", sessions: map[string][]byte{}}
-	for _, kind := range []string{"DATA", "STATE", "CONFIG"} {
+	for _, kind := range []string{"DATA", "STATE", "CONFIG", "CACHE"} {
 		tr.env = append(tr.env, "XDG_"+kind+"_HOME="+dir+"/"+kind)
 	}
 	r := rand.New(rand.NewPCG(seed, 0))

@@ -51,7 +51,7 @@ func allowed(t *testing.T, heading string) (actions []string) {
 // where requests fail, and nothing else.
 func TestPolicies(t *testing.T) {
 	dir := t.TempDir()
-	for _, kind := range []string{"STATE", "CONFIG", "DATA"} {
+	for _, kind := range []string{"STATE", "CONFIG", "DATA", "CACHE"} {
 		t.Setenv("XDG_"+kind+"_HOME", filepath.Join(dir, kind))
 	}
 	s := s3test.New(t)

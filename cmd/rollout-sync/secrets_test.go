@@ -49,7 +49,7 @@ func newVault(t *testing.T) *vault {
 		"AZURE_STORAGE_ACCOUNT=team", "AZURE_STORAGE_SAS_TOKEN=sv=1&sig="+canary("sas"),
 		"OPENAI_API_KEY="+canary("openai"),
 	)
-	for _, kind := range []string{"DATA", "STATE", "CONFIG"} {
+	for _, kind := range []string{"DATA", "STATE", "CONFIG", "CACHE"} {
 		v.env = append(v.env, "XDG_"+kind+"_HOME="+filepath.Join(dir, "xdg", kind))
 	}
 	auth := `{"OPENAI_API_KEY":"` + canary("auth") + `"}`
