@@ -95,7 +95,9 @@ func Encode(rows []Row) ([]byte, error) {
 	rows = slices.Clone(rows)
 	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.Object, b.Object) })
 	var b bytes.Buffer
+	// Pages and encodings that Spark 3.2 and Iceberg's reader know, too.
 	w := parquet.NewGenericWriter[Row](&b, schema, parquet.Compression(compression), parquet.CreatedBy("rollout", "1", ""),
+		parquet.DataPageVersion(1), parquet.DefaultEncodingFor(parquet.ByteArray, &parquet.Plain),
 		parquet.KeyValueMetadata(sumKey, sumPrefix+noSum))
 	if _, err := w.Write(rows); err != nil {
 		return nil, err
