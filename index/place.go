@@ -115,7 +115,7 @@ const (
 	// maxPart is from how many bytes of different words on a part ends with the entry.
 	maxPart = 1 << 20
 	// maxEntry is how many an entry can have. One with more may have any.
-	maxEntry = 8 << 20
+	maxEntry = 2 << 20
 	// decoding is how many bytes of rollouts may be decoded at a time.
 	decoding = 64 << 20
 )

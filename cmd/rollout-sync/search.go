@@ -61,7 +61,7 @@ that is little.
   hits          how many the session has; at most 1000 of them are printed`,
 		Example: `  rollout-sync search deadlock
   rollout-sync search "connection reset" retry --since 30d
-  rollout-sync search panic* --cwd . --where local
+  rollout-sync search "panic*" --cwd . --where local
   rollout-sync search -e 'TODO\(\w+\)' --repo acme/app
   rollout-sync search deadlock --json | jq -r '[.id, .turn, .match] | @tsv'`,
 		Args: cobra.MinimumNArgs(1),
