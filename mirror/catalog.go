@@ -3,14 +3,11 @@ package mirror
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -63,15 +60,17 @@ func (p *pusher) row(ctx context.Context, src *source, f Fact) (dueRow, error) {
 	return r, nil
 }
 
-// noteRowLocked keeps r, which is of the object of that name, until it is written. Of
-// an object whose version the store does not tell nobody could know that it is the one.
+// noteRowLocked keeps r, which is of the object of that name, until it is written; the
+// state, only that it is due, since the row quotes the session. Of an object whose
+// version the store does not tell nobody could know that it is the one.
 func (p *pusher) noteRowLocked(name string, r dueRow) error {
 	o, ok, err := p.objectLocked(name)
 	if err != nil || !ok || o.Version == "" {
 		return err
 	}
 	r.Object, r.Version, r.State = catalog.ObjectOf(name), o.Version, stateOf(name)
-	return set(p.due, rows, name, r)
+	p.rows[name] = r
+	return set(p.due, rows, name, true)
 }
 
 // rowOf returns what a fact says of a version that it is of.
@@ -106,23 +105,29 @@ func (p *pusher) catalogLocked(ctx context.Context) error {
 		if err := addRows(ctx, p.Mirror, catalog.FileOf(dir, p.Origin), news); err != nil {
 			return fmt.Errorf("catalog: %w", err)
 		}
-		p.due.remove(rows, slices.Collect(maps.Keys(news))...)
+		for name := range news {
+			p.due.remove(rows, name)
+			delete(p.rows, name)
+		}
 		clear(news)
 		return nil
 	}
 	// By name, and so by date.
-	err := p.State.each(rows, func(name string, value []byte) error {
-		var r dueRow
+	err := p.State.each(rows, func(name string, _ []byte) error {
 		n, err := nameOf(name)
-		if err != nil || json.Unmarshal(value, &r) != nil {
+		if err != nil {
 			p.due.remove(rows, name) // nobody can make anything of it
 			return nil
 		}
-		if p.oldRows {
-			if tombstone, err := p.tombstoneLocked(ctx, n); err != nil || tombstone != "" {
-				p.due.remove(rows, name)
-				return err
+		r, ok := p.rows[name]
+		if !ok {
+			if r.Row, ok, err = p.oldRowLocked(ctx, name, n); err != nil {
+				return fmt.Errorf("catalog: %w", err)
 			}
+		}
+		if !ok {
+			p.due.remove(rows, name)
+			return nil
 		}
 		if d := catalog.DirOf(n); d != dir {
 			if err := write(); err != nil {
@@ -137,6 +142,26 @@ func (p *pusher) catalogLocked(ctx context.Context) error {
 		err = write()
 	}
 	return err
+}
+
+// oldRowLocked returns the row of the object of that name, which an earlier pass has
+// not written; false if there is none to write any more.
+func (p *pusher) oldRowLocked(ctx context.Context, name string, n codec.Name) (catalog.Row, bool, error) {
+	if tombstone, err := p.tombstoneLocked(ctx, n); err != nil || tombstone != "" {
+		return catalog.Row{}, false, err
+	}
+	m, err := p.ledger.read(ctx, monthOf(n))
+	if err != nil {
+		return catalog.Row{}, false, err
+	}
+	r, err := readRow(ctx, p.Mirror, name, n, map[string]Fact{p.Origin: m.facts[n.String()]})
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, store.ErrCorrupt) {
+		return catalog.Row{}, false, nil
+	}
+	if err != nil || r.Origin != p.Origin { // another has replaced the object
+		return catalog.Row{}, false, err
+	}
+	return *r, true, nil
 }
 
 // nameOf returns the rollout of which a current or diverged version has that name in

@@ -134,6 +134,7 @@ func newPusher(o Pushing) (*pusher, error) {
 		report:  Report{Actions: map[Action]int{}},
 		due:     change{},
 		planned: map[string]string{},
+		rows:    map[string]dueRow{},
 		ledger:  newLedger(o.Mirror, o.Origin),
 		index:   newIndex(o.Mirror),
 		holder:  newHolder(max(o.Jobs, 1)),
@@ -163,10 +164,10 @@ type pusher struct {
 	// forgotten are ids, nil if nobody has asked yet.
 	forgotten map[string]bool
 	ledger    *ledger
-	due       change // is to be saved in the state
-	dues      int    // rollouts in it
-	untold    int    // facts since the last that were told
-	oldRows   bool   // of an earlier pass are due for the catalog
+	due       change            // is to be saved in the state
+	dues      int               // rollouts in it
+	untold    int               // facts since the last that were told
+	rows      map[string]dueRow // for the catalog, by name in the mirror; an earlier pass may have left others
 	saved     time.Time
 	told      time.Time
 }
@@ -650,16 +651,16 @@ var errFound = errors.New("found")
 // someUntold reports whether there are facts, or rows of the catalog, that are not in
 // the mirror yet, as after a push that was killed.
 func (p *pusher) someUntold() (bool, error) {
-	var found [2]bool
-	for i, b := range []bucket{untold, rows} {
+	for _, b := range []bucket{untold, rows} {
 		err := p.State.each(b, func(string, []byte) error { return errFound })
-		if err != nil && !errors.Is(err, errFound) {
+		if errors.Is(err, errFound) {
+			return true, nil
+		}
+		if err != nil {
 			return false, err
 		}
-		found[i] = err != nil
 	}
-	p.oldRows = found[1]
-	return found[0] || found[1], nil
+	return false, nil
 }
 
 func (p *pusher) tellLocked(ctx context.Context) error {

@@ -837,7 +837,7 @@ func TestPushTellsLater(t *testing.T) {
 	if r := h.push(); r.Actions[mirror.Unchanged] != 1 {
 		t.Errorf("%+v", r)
 	}
-	if got := tm.calls.reset(); got != "3 opens, 2 puts, 2 lists" {
+	if got := tm.calls.reset(); got != "4 opens, 2 puts, 2 lists" {
 		t.Errorf("it took %s", got)
 	}
 	if f := tm.facts(t, "a")[file]; f.SHA256 != hashOne {

@@ -258,7 +258,7 @@ func (c *cataloguer) row(ctx context.Context, e store.Entry, files map[string]ca
 			}
 		}
 	}
-	r, err := c.read(ctx, e.Name, n, told)
+	r, err := readRow(ctx, c.Mirror, e.Name, n, told)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -306,9 +306,9 @@ func writer(told map[string]Fact, name, sha256 string) (origin string, f Fact) {
 	return origin, f
 }
 
-// read makes the row of an object.
-func (c *cataloguer) read(ctx context.Context, name string, n codec.Name, told map[string]Fact) (*catalog.Row, error) {
-	f, err := c.Mirror.Open(ctx, name)
+// readRow makes the row of an object.
+func readRow(ctx context.Context, m store.Source, name string, n codec.Name, told map[string]Fact) (*catalog.Row, error) {
+	f, err := m.Open(ctx, name)
 	if err != nil {
 		return nil, err
 	}

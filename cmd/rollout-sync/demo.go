@@ -59,6 +59,7 @@ var demoEnv = []struct{ name, dir string }{
 	{"XDG_DATA_HOME", "data"},
 	{"XDG_STATE_HOME", "state"},
 	{"XDG_CONFIG_HOME", "config"},
+	{"XDG_CACHE_HOME", "cache"},
 }
 
 func demoSteps() []demoStep {

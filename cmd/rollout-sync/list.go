@@ -211,7 +211,12 @@ func (a *app) list(cmd *cobra.Command, q listing.Query, where string) error {
 
 // selective reports whether a list may look into many more sessions than it has.
 func selective(q listing.Query) bool {
-	q.Order, q.Oldest, q.Limit, q.Cursor, q.Preview, q.Light = "", false, 0, "", 0, false
+	q.Order, q.Oldest, q.Limit, q.Cursor, q.Preview, q.Light, q.MaxScan = "", false, 0, "", 0, false, 0
+	for _, c := range []*listing.Choice{&q.Archived, &q.Subagents} {
+		if *c == listing.Any {
+			*c = ""
+		}
+	}
 	return !reflect.DeepEqual(q, listing.Query{})
 }
 

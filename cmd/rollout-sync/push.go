@@ -76,10 +76,11 @@ been added, or after six hours: each push sends all of it.`,
 	return cmd
 }
 
-// machine is this host's name, "" if it has none.
-func machine() string {
-	name, _ := os.Hostname() // what has no name is none
-	return name
+// machine is what people call this machine: the origin if they gave one, else the host's
+// name, "" if it has none.
+func (a *app) machine() string {
+	host, _ := os.Hostname() // what has no name is none
+	return cmp.Or(a.origin, host)
 }
 
 // pushed is a line of push --json.
@@ -157,7 +158,7 @@ func (a *app) pushOnce(ctx context.Context, p pushFlags, r *pushRun) (err error)
 	a.warnExposed()
 
 	o := mirror.Pushing{
-		Home: home.Store(), Mirror: m, State: state, Origin: cmp.Or(origin, "new"), Machine: machine(),
+		Home: home.Store(), Mirror: m, State: state, Origin: cmp.Or(origin, "new"), Machine: a.machine(),
 		Idle: p.idle, Live: p.live, Jobs: p.jobs, DryRun: p.dryRun, Reconcile: p.reconcile, SingleWriter: a.singleWriter,
 		Progress: new(mirror.Progress),
 	}

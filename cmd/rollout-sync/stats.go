@@ -196,7 +196,7 @@ func (a *app) machines(p *places) (grouper, error) {
 	facts := mirror.NewFacts(p.mirror)
 	return func(ctx context.Context, it listing.Item, _ replay.Summary) (string, error) {
 		if it.Where != listing.Mirror {
-			return cmp.Or(machine(), own), nil
+			return cmp.Or(a.machine(), own), nil
 		}
 		n, err := codec.ParseName(path.Base(it.Path))
 		if err != nil {

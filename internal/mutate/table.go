@@ -735,11 +735,11 @@ var mutations = []mutation{
 	},
 	{
 		"mirror/catalog.go", "the rows of a push that could not write them",
-		"p.due.remove(rows, slices.Collect(maps.Keys(news))...)\n\t\tclear(news)\n\t\treturn nil\n\t}\n\t// By name", "p.due.remove(rows, slices.Collect(maps.Keys(news))...)\n\t\tclear(news)\n\t\treturn nil\n\t}\n\tif p.oldRows {\n\t\treturn nil\n\t}\n\t// By name", "mirror", "TestCatalogLater",
+		"r, ok := p.rows[name]\n\t\tif !ok {", "r, ok := p.rows[name]\n\t\tif false {", "mirror", "TestCatalogLater",
 	},
 	{
 		"mirror/catalog.go", "the tombstones of old rows",
-		"if p.oldRows {\n\t\t\tif tombstone", "if false {\n\t\t\tif tombstone", "mirror", "TestCatalogLater",
+		"if tombstone, err := p.tombstoneLocked(ctx, n); err != nil || tombstone != \"\" {\n\t\treturn catalog.Row{}", "if tombstone, err := \"\", error(nil); err != nil || tombstone != \"\" {\n\t\treturn catalog.Row{}", "mirror", "TestCatalogLater",
 	},
 	{
 		"mirror/forget.go", "the rows of what is forgotten",
