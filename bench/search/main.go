@@ -1,13 +1,16 @@
 // Command search measures how fast rollout-sync finds a word in sessions, beside rg and
-// zstdgrep over the same files:
+// zstdgrep over the same files, and the real Codex's own search:
 //
-//	go run ./search [-size MB] [-rounds N] [-dir DIR] [-rg FILE] [-zstdgrep FILE] [-cold]
+//	go run ./search [-size MB | -sessions N] [-rounds N] [-dir DIR] [-rg FILE] [-zstdgrep FILE] [-codex FILE] [-cold]
 //
 // The sessions are as large and as compressible as real ones (bench/session), in a home as
-// Codex has it and in a mirror in a directory. The word is in the oldest of them alone, so
-// that all have to be looked into: without an index, and with one, for which the program is
-// run once before. All but the word is in the page cache, unless -cold is given, with which
-// the system's caches are dropped before each run (that takes root).
+// Codex has it and in a mirror in a directory; or, with -sessions, so many small ones in a
+// home alone. The word is in the oldest of them alone, so that all have to be looked into:
+// without an index, and with one, for which the program is run once before. Codex gets
+// the time to know all sessions, and is asked for one page by a server that is running; it
+// reads all files for each page, and may not have found the session by then. All but the
+// word is in the page cache, unless -cold is given, with which the system's caches are
+// dropped before each run (that takes root).
 //
 // A peer that is not there is named, and left out. All that is written is in one temporary
 // directory, which is removed.
@@ -26,6 +29,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rollout-sync/rollout/bench/codex"
 	"github.com/rollout-sync/rollout/bench/row"
 	"github.com/rollout-sync/rollout/bench/session"
 	"github.com/rollout-sync/rollout/bench/tree"
@@ -37,6 +41,8 @@ const word = "heisenbug"
 func main() {
 	var b bench
 	size := flag.Int64("size", 1000, "`MB` of sessions, in the home and as much in the mirror")
+	flag.IntVar(&b.small, "sessions", 0, "so `many` small sessions instead, in the home alone")
+	flag.StringVar(&b.codex, "codex", "", "the codex to compare with (default: the one that make codex installs)")
 	flag.IntVar(&b.rounds, "rounds", 5, "how often each is measured")
 	flag.StringVar(&b.rg, "rg", "rg", "the rg to compare with")
 	flag.StringVar(&b.zstdgrep, "zstdgrep", "zstdgrep", "the zstdgrep to compare with")
@@ -54,7 +60,9 @@ func main() {
 
 type bench struct {
 	rounds       int
+	small        int
 	rg, zstdgrep string
+	codex        string
 	cold         bool
 
 	temp, home, mirror, program string
@@ -66,7 +74,7 @@ func (b *bench) run(ctx context.Context, dir string, size int64) (err error) {
 	}
 	defer os.RemoveAll(b.temp)
 	b.home, b.mirror, b.program = filepath.Join(b.temp, "home"), filepath.Join(b.temp, "mirror"), filepath.Join(b.temp, "rollout-sync")
-	sessions, err := b.make(size)
+	sessions, size, err := b.make(size)
 	if err != nil {
 		return err
 	}
@@ -75,7 +83,10 @@ func (b *bench) run(ctx context.Context, dir string, size int64) (err error) {
 	if err := build.Run(); err != nil {
 		return err
 	}
-	if _, err := b.measure(ctx, b.ours("push", "--quiet", "--idle", "0s"), ""); err != nil {
+	places := []string{"local", "mirror"}
+	if b.small > 0 {
+		places = places[:1]
+	} else if _, err := b.measure(ctx, b.ours("push", "--quiet", "--idle", "0s"), ""); err != nil {
 		return err
 	}
 	if b.cold && os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0) != nil {
@@ -90,7 +101,7 @@ func (b *bench) run(ctx context.Context, dir string, size int64) (err error) {
 		"mirror": {"zstdgrep -i", []string{"find", filepath.Join(b.mirror, "sessions"), "-type", "f", "-exec", b.zstdgrep, "-il", word, "{}", "+"}},
 	}
 	var results []row.Result
-	for _, place := range []string{"local", "mirror"} {
+	for _, place := range places {
 		p := where[place]
 		search := b.ours("search", "--where", place, word, "--json")
 		read := row.Result{Row: 9, Work: about + ", " + place + ", not indexed", Unit: "s", PeerName: p.name, Promise: row.AtMost(2)}
@@ -111,27 +122,69 @@ func (b *bench) run(ctx context.Context, dir string, size int64) (err error) {
 			return err
 		}
 		results = append(results, read, indexed)
+		if place == "local" {
+			r := row.Result{
+				Row: 9, Work: about + ", local, indexed", Unit: "s", Ours: indexed.Ours, Promise: row.AtLeast(20),
+			}
+			if r.Peer, r.PeerName, err = b.askCodex(); err != nil {
+				r.Missing = err.Error()
+			}
+			r.Ratio = r.Peer.Over(r.Ours)
+			results = append(results, r)
+		}
 	}
 	return row.Report(results...)
 }
 
-// make makes the home, and returns how many sessions it has.
-func (b *bench) make(size int64) (sessions int, err error) {
+// askCodex returns how long Codex's search takes for its first page.
+func (b *bench) askCodex() (took row.Sample, name string, err error) {
+	bin, name, err := codex.Find(b.codex)
+	if err != nil {
+		return nil, name, err
+	}
+	name += " thread/search"
+	defer func() { err = errors.Join(err, codex.Clean(b.home)) }()
+	s, err := codex.Start(bin, b.home)
+	if err != nil {
+		return nil, name, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	for i := range b.rounds + 1 {
+		begin := time.Now()
+		if _, err := s.Call("thread/search", map[string]any{"searchTerm": word, "limit": 25}); err != nil {
+			return nil, name, err
+		}
+		if i > 0 { // the first time it looks at what is new
+			took = append(took, time.Since(begin).Seconds())
+		}
+	}
+	return took, name, nil
+}
+
+// make makes the home, and returns how many sessions it has and about how large they are.
+func (b *bench) make(size int64) (sessions int, total int64, err error) {
 	w, o := session.New(1), tree.Options{Sessions: 1 << 16, Days: 365}
+	if b.small > 0 {
+		o = tree.Options{Sessions: b.small, Days: 365, Prompt: 500, Body: 1000}
+		if err := tree.Make(b.home, o); err != nil {
+			return 0, 0, err
+		}
+		sessions, size, total = b.small, 0, int64(b.small)*2000
+	}
 	for left := size; left > 0 && sessions < o.Sessions; sessions++ {
 		n, err := w.File(b.home, o, sessions, min(w.Size(), left), 0)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		left -= n
+		left, total = left-n, total+n
 	}
 	oldest := filepath.Join(b.home, filepath.FromSlash(o.At(0).Path))
 	f, err := os.OpenFile(oldest, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	_, err = f.WriteString(`{"timestamp":"2026-11-20T12:00:00.000Z","type":"event_msg","payload":{"type":"agent_message","message":"It is a Heisenbug."}}` + "\n")
-	return sessions, errors.Join(err, f.Close())
+	return sessions, total, errors.Join(err, f.Close())
 }
 
 // ours returns a command line.
