@@ -76,6 +76,13 @@ GROWTH ?= 2000
 bench-growth:
 	cd bench && go run ./growth -sessions $(GROWTH)
 
+## bench-catalog: time, requests, bytes and memory of each filter over a mirror of
+## SESSIONS, by its catalog and by the heads of the sessions
+SESSIONS ?= 1000000
+.PHONY: bench-catalog
+bench-catalog:
+	cd bench && go run ./catalog -sessions $(SESSIONS)
+
 ## fuzz: each fuzz target for FUZZTIME
 FUZZTIME ?= 30s
 fuzz:

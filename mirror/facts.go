@@ -250,6 +250,7 @@ func (f *Facts) month(ctx context.Context, name string) (*told, error) {
 		}
 		f.listed = true
 	}
+	f.forget(1) // and not three large ones while this one is read
 	const parallel = 16
 	contents := make([][]byte, len(f.origins))
 	g, running := errgroup.WithContext(ctx)
@@ -275,16 +276,22 @@ func (f *Facts) month(ctx context.Context, name string) (*told, error) {
 		}
 	}
 	f.months[name], f.kept = t, append(f.kept, name)
+	f.forget(2)
+	return t, nil
+}
+
+// forget forgets the months that were read longest ago, as far as they are too many or
+// too large, but of these not the last so many.
+func (f *Facts) forget(large int) {
 	sum := 0
 	for _, month := range f.kept {
 		sum += f.months[month].bytes
 	}
-	for len(f.kept) > maxMonths || sum > maxTold && len(f.kept) > 2 {
+	for len(f.kept) > maxMonths || sum > maxTold && len(f.kept) > large {
 		sum -= f.months[f.kept[0]].bytes
 		delete(f.months, f.kept[0])
 		f.kept = f.kept[1:]
 	}
-	return t, nil
 }
 
 // toldOf returns the rollout that a line of facts is about. Pushes write it first,

@@ -1,6 +1,7 @@
 package mirror_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"testing"
@@ -53,6 +54,26 @@ func TestFactsOfManyMonths(t *testing.T) {
 		}
 		if src.n != 12*round { // a year is more than is kept
 			t.Errorf("after round %d %d files were opened", round, src.n)
+		}
+	}
+}
+
+func BenchmarkFacts(b *testing.B) {
+	m := memfs.New(nil)
+	var month bytes.Buffer
+	var n codec.Name
+	for i := range 10_000 {
+		n = codec.NewName(time.Date(2026, 11, 1, 0, i, 0, 0, time.UTC), uuid.UUID{6: 0x40, 8: 0x80, 14: byte(i >> 8), 15: byte(i)})
+		fmt.Fprintf(&month, `{"rollout":"%s","path":"sessions/2026/11/01/%[1]s","archived":false,"mtime":"2026-11-20T12:00:00Z","size":12345,"sha256":"%064x","wrote":true}`+"\n", n, i)
+	}
+	if _, err := m.Put(b.Context(), "origins/o/2026-11.jsonl", store.BytesBody(month.Bytes(), time.Time{}), store.Cond{IfAbsent: true}); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(month.Len()), "facts-B")
+	b.ReportAllocs()
+	for b.Loop() {
+		if f, err := mirror.NewFacts(m).Best(b.Context(), n, "o", ""); err != nil || f.Path == "" {
+			b.Fatal(f, err)
 		}
 	}
 }

@@ -104,7 +104,8 @@ func readFile(ctx context.Context, f store.File) ([]byte, error) {
 		return nil, err
 	}
 	defer r.Close()
-	var b bytes.Buffer
+	// Facts are kept as they are read: a buffer that had grown would be twice as large.
+	b := bytes.NewBuffer(make([]byte, 0, min(max(f.Info().Size, 0), maxSmall)+bytes.MinRead))
 	_, err = b.ReadFrom(r)
 	return b.Bytes(), err
 }
