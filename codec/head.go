@@ -99,12 +99,18 @@ func ReadHead(r io.Reader) (Head, error) {
 
 // ReadHeadWhile is like ReadHead and hands on each record but blank ones, with the
 // head as far as it is known then. It ends where more returns false, as if the
-// head ended there. More must keep neither.
+// head ended there. More must keep neither, and read no other head.
 func ReadHeadWhile(r io.Reader, more func(Record, *Head) bool) (Head, error) {
 	lines := headLines.Get().(*lineReader)
 	defer headLines.Put(lines)
 	lines.reset(r)
-	defer lines.reset(nil)
+	lines.alone = longHeads
+	defer func() {
+		if lines.isAlone {
+			<-lines.alone
+		}
+		lines.reset(nil)
+	}()
 	s := newHeadScanner()
 	s.more = more
 	for {
@@ -119,6 +125,10 @@ func ReadHeadWhile(r io.Reader, more func(Record, *Head) bool) (Head, error) {
 		}
 	}
 }
+
+// longHeads has one at a time read heads with lines of more than 1 MiB: a listing reads
+// many heads at once, and a line may have 100 MB.
+var longHeads = make(chan struct{}, 1)
 
 // headLines keeps buffers: a listing reads many heads that need the like.
 var headLines = sync.Pool{New: func() any { return newLineReader(nil, 0) }}

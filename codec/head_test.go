@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -402,4 +404,65 @@ func TestHeadSubagent(t *testing.T) {
 			t.Errorf("%s: got %t, %v", members, h.Subagent, err)
 		}
 	}
+}
+
+// Of heads with long lines one is read at a time, however many are begun; those without
+// are not kept waiting.
+func TestLongHeadsWait(t *testing.T) {
+	t.Parallel()
+	meta := `{"timestamp":"2026-11-20T08:00:00.000Z","type":"session_meta","payload":{"id":"a","cwd":"/w","base_instructions":{"text":"` + strings.Repeat("x", 4<<20) + `"}}}` + "\n"
+	first, feed := io.Pipe()
+	done := make(chan error)
+	read := func(r io.Reader) {
+		h, err := ReadHead(r)
+		if err == nil && !h.HasMeta {
+			err = errors.New("no metadata")
+		}
+		done <- err
+	}
+	go read(first)
+	if _, err := io.WriteString(feed, meta[:3<<20]); err != nil {
+		t.Fatal(err)
+	}
+	var ended atomic.Bool
+	second := &passing{Reader: strings.NewReader(meta), at: 2 << 20, do: func() {
+		if !ended.Load() {
+			t.Error("the second is read while the first is")
+		}
+	}}
+	go read(second)
+	if h, err := ReadHead(strings.NewReader(`{"timestamp":"2026-11-20T08:00:00.000Z","type":"session_meta","payload":{"id":"a","cwd":"/w"}}` + "\n")); err != nil || h.Cwd != "/w" {
+		t.Errorf("a short one: %+v, %v", h, err)
+	}
+	for range 10000 {
+		runtime.Gosched() // so that the second gets where it has to wait
+	}
+	ended.Store(true)
+	if _, err := io.WriteString(feed, meta[3<<20:]); err != nil {
+		t.Fatal(err)
+	}
+	if err := feed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// passing calls do when so many bytes were read.
+type passing struct {
+	io.Reader
+	n, at int
+	do    func()
+}
+
+func (p *passing) Read(b []byte) (int, error) {
+	n, err := p.Reader.Read(b)
+	if p.n < p.at && p.n+n >= p.at {
+		p.do()
+	}
+	p.n += n
+	return n, err
 }

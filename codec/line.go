@@ -45,6 +45,9 @@ type lineReader struct {
 	spill  []byte   // a line longer than r's buffer, gathered
 	pieces [][]byte // of a line that spill has no room for, until its end is found
 	end    bool     // what follows has been written after the end was seen
+
+	alone   chan struct{} // unless nil, is sent to before a line takes more than pieceLen
+	isAlone bool          // it was
 }
 
 func newLineReader(r io.Reader, limit int) *lineReader {
@@ -115,6 +118,10 @@ func (s *lineReader) gather(part []byte) {
 		if len(s.spill)+len(part) <= max(cap(s.spill), pieceLen) {
 			s.spill = append(s.spill, part...)
 			return
+		}
+		if s.alone != nil && !s.isAlone {
+			s.alone <- struct{}{}
+			s.isAlone = true
 		}
 		s.pieces, s.spill = [][]byte{s.spill}, nil
 	}
