@@ -430,11 +430,13 @@ func TestLongHeadsWait(t *testing.T) {
 			t.Error("the second is read while the first is")
 		}
 	}}
-	go read(second)
+	begun := make(chan struct{})
+	go read(&passing{Reader: second, at: 1 << 19, do: func() { close(begun) }})
+	<-begun
 	if h, err := ReadHead(strings.NewReader(`{"timestamp":"2026-11-20T08:00:00.000Z","type":"session_meta","payload":{"id":"a","cwd":"/w"}}` + "\n")); err != nil || h.Cwd != "/w" {
 		t.Errorf("a short one: %+v, %v", h, err)
 	}
-	for range 10000 {
+	for range 100000 {
 		runtime.Gosched() // so that the second gets where it has to wait
 	}
 	ended.Store(true)
