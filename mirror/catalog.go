@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path"
 	"strings"
@@ -37,24 +36,29 @@ func (p *pusher) row(ctx context.Context, src *source, f Fact) (dueRow, error) {
 	if n == 0 {
 		n = src.version.Size // the file may have grown since
 	}
-	var head io.Reader
-	if held, ok := src.f.(*heldFile); ok {
-		content := held.bytes(0, n)
-		src.sum = replay.NewSummarizer()
-		_, _ = src.sum.Write(content) // it takes everything
-		head = bytes.NewReader(content)
-	} else {
+	held, ok := src.f.(*heldFile)
+	if !ok {
 		rd, err := src.f.Range(ctx, 0, n)
 		if err != nil {
 			return r, err
 		}
-		defer rd.Close()
-		head = rd
+		h, err := codec.ReadHead(rd)
+		if err := errors.Join(err, rd.Close()); err != nil {
+			return r, err
+		}
+		r.SetHead(h)
+		r.SetSummary(src.sum.Sum())
+		return r, nil
 	}
-	h, err := codec.ReadHead(head)
-	if err != nil {
-		return r, err
+	content, h := held.bytes(0, n), *src.head
+	if src.limit > 0 && h.End > src.limit {
+		var err error
+		if h, err = codec.ReadHead(bytes.NewReader(content)); err != nil {
+			return r, err
+		}
 	}
+	src.sum = replay.NewSummarizer()
+	_, _ = src.sum.Write(content) // it takes everything
 	r.SetHead(h)
 	r.SetSummary(src.sum.Sum())
 	return r, nil

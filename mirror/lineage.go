@@ -59,10 +59,15 @@ func baseOf(ctx context.Context, f store.File) (codec.Base, error) {
 		n++
 		return !h.HasMeta && n < maxMetaLines
 	})
-	err = errors.Join(err, r.Close())
-	switch {
-	case err != nil:
+	if err = errors.Join(err, r.Close()); err != nil {
 		return codec.Base{}, err
+	}
+	return baseIn(head)
+}
+
+// baseIn is baseOf of a head.
+func baseIn(head codec.Head) (codec.Base, error) {
+	switch {
 	case !head.HasMeta:
 		return codec.Base{}, errNoMeta
 	case head.Base.Rollout != "" && head.Base.Offset < 0:

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -397,6 +398,21 @@ type source struct {
 	// sum sums up what was read of a file that is not held, if sums is set.
 	sums bool
 	sum  *replay.Summarizer
+	head *codec.Head // of a heldFile, after base
+}
+
+// base is baseOf. Of what is in memory it reads all of the head, for the catalog.
+func (s *source) base(ctx context.Context) (codec.Base, error) {
+	held, ok := s.f.(*heldFile)
+	if !ok {
+		return baseOf(ctx, s.f)
+	}
+	head, err := codec.ReadHead(bytes.NewReader(held.p))
+	if err != nil {
+		return codec.Base{}, err
+	}
+	s.head = &head
+	return baseIn(head)
 }
 
 // read hashes all bytes, and the first at of them.

@@ -441,7 +441,7 @@ func (p *pusher) one(ctx context.Context, c *candidate, w *watch) (out Outcome, 
 // If that is a rollout of the pass that has to be pushed before, it only returns
 // its id.
 func (p *pusher) bring(ctx context.Context, c *candidate, src *source, out *Outcome) (first uuid.UUID, pin *Pin, err error) {
-	base, err := baseOf(ctx, src.f)
+	base, err := src.base(ctx)
 	if err != nil && !errors.Is(err, errNoMeta) { // without one, it begins with nothing that could be pushed
 		return uuid.Nil, nil, err
 	}
