@@ -288,7 +288,7 @@ func Page(ctx context.Context, places []Place, q Query) (Result, error) {
 	items := []Item{}
 	for end := false; len(items) < limit && !end && !s.limited; {
 		var found []Item
-		if found, end, err = s.step(ctx, limit-len(items)); err != nil {
+		if found, end, err = s.step(ctx, min(limit-len(items), maxBatch)); err != nil {
 			return Result{}, err
 		}
 		items = append(items, found...)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -489,6 +490,28 @@ func manyDays(t *testing.T, id func(start time.Time, n int) uuid.UUID) store.Sou
 	}
 	files["archived_sessions/rollout-2025-01-02T03-04-05-"+v7(noon.AddDate(-2, 0, 0), 0).String()+".jsonl"] = ""
 	return tree(t, files)
+}
+
+// A page may be as long as the tree: it is looked at a part at a time all the same.
+func TestLongPage(t *testing.T) {
+	t.Parallel()
+	for _, cwd := range []string{"/w", "/none"} {
+		opened := &spy{Source: manyDays(t, v7)}
+		oldest := path.Dir(dated(noon.AddDate(0, 0, -59), uuid.Nil))
+		before := -1
+		src := &listed{opened, func(dir string) {
+			if dir == oldest {
+				before = len(opened.opened)
+			}
+		}}
+		got := page(t, local(src), listing.Query{Cwd: cwd, Limit: 1_000_000})
+		if want := map[string]int{"/w": 60 * 30, "/none": 0}[cwd]; len(got.Items) != want {
+			t.Errorf("%s: %d items, want %d", cwd, len(got.Items), want)
+		}
+		if before < 60*30/2 {
+			t.Errorf("%s: %d heads were read before the last directory was listed", cwd, before)
+		}
+	}
 }
 
 func TestPageReadsLittle(t *testing.T) {

@@ -264,3 +264,14 @@ func (r remote) List(ctx context.Context, dir string, o store.ListOptions) iter.
 		}
 	}
 }
+
+// listed calls do before it lists a directory.
+type listed struct {
+	store.Source
+	do func(dir string)
+}
+
+func (l *listed) List(ctx context.Context, dir string, o store.ListOptions) iter.Seq2[store.Entry, error] {
+	l.do(dir)
+	return l.Source.List(ctx, dir, o)
+}
