@@ -55,7 +55,7 @@ func aHead(r *rand.Rand, n codec.Name) codec.Head {
 		Provider: text("openai"), ParentID: text("parent"), HistoryMode: text("paginated"),
 		Base: codec.Base{Rollout: text("base"), Ordinal: uint64(r.IntN(9)), Offset: int64(r.IntN(9))},
 		Git:  codec.Git{Commit: text("c"), Branch: text("b"), Origin: text("o")}, Model: text("gpt-"),
-		FirstUserMessage: text("ü\x00‮ look "), End: int64(r.IntN(1 << 20)),
+		FirstUserMessage: text("ü\x00\u202e look "), End: int64(r.IntN(1 << 20)),
 	}
 	switch r.IntN(8) {
 	case 0:

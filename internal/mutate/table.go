@@ -749,4 +749,38 @@ var mutations = []mutation{
 		"listing/known.go", "the time of what is known",
 		"f.info.ModTime, f.info.Meta, f.info.Seekable = k.Info.Size, k.Info.ModTime,", "f.info.Meta, f.info.Seekable = k.Info.Size,", "listing", "TestKnownListsTheSame",
 	},
+	{
+		"catalog/reader.go", "what other dates have spared",
+		"|| r.spared.Load() >= int64(requests)", "|| false && r.spared.Load() >= int64(requests)", "catalog", "TestReaderCost",
+	},
+
+	// Searches.
+	{
+		"index/write.go", "the version of what was indexed",
+		"k := keyOf(p.path, p.version)", "k := keyOf(p.path, \"\")", "index", "TestAnotherVersionOfTheSchema",
+	},
+	{
+		"index/place.go", "the words that an index does not have",
+		"AND key IS NOT NULL AND NOT more", "AND key IS NOT NULL", "index", "TestHugeEntry",
+	},
+	{
+		"index/index.go", "the damage that SQLite finds",
+		"code == sqlite3.SQLITE_CORRUPT || code", "code", "index", "TestDamage",
+	},
+	{
+		"search/raw.go", "the letters that JSON escapes",
+		"if f.escaped(read) {", "if false && f.escaped(read) {", "search", "TestSearchIsExact",
+	},
+	{
+		"listing/listing.go", "the parts of a long page",
+		"min(limit-len(items), maxBatch)", "limit-len(items)", "listing", "TestLongPage",
+	},
+	{
+		"codec/head.go", "the wait of heads with long lines",
+		"lines.alone = longHeads", "lines.alone = nil", "codec", "TestLongHeadsWait",
+	},
+	{
+		"replay/glance.go", "the records that are glued to a line",
+		"if i += n; bytes.HasPrefix(b[i:], []byte(recordStart)) {", "if i += n; false {", replay, "TestSummaryIsThatOfEntries",
+	},
 }
