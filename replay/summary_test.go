@@ -310,7 +310,7 @@ func (m *sessionMaker) session(n int) string {
 
 func TestSummaryIsThatOfEntries(t *testing.T) {
 	t.Parallel()
-	const seeds = 800
+	const seeds = 300
 	turns := 0
 	for seed := range uint64(seeds) {
 		m := &sessionMaker{rnd: rand.New(rand.NewPCG(seed, 12))}

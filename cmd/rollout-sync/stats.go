@@ -36,8 +36,9 @@ func (a *app) statsCommand() *cobra.Command {
 		Use:   "stats",
 		Short: "Sum up sessions: turns, calls, tokens and bytes by day, model, repository or machine",
 		Long: `Stats sums up the rollouts that "list" would show, of the home and the mirror, each
-once: how many there are, their turns, calls of tools, tokens and bytes. It reads all
-of them, from the home where it can.
+once: how many there are, their turns, calls of tools, tokens and bytes. It reads those
+of the home, and takes those that are in the mirror alone from the mirror's catalog,
+or reads them where that has none.
 
 A session belongs to the day, in local time, on which it was created, to the model
 and the repository that it began with, and to the machine whose home has it or, if it
