@@ -353,7 +353,7 @@ var mutations = []mutation{
 	},
 	{
 		"mirror/place.go", "what became of a Put whose condition failed",
-		"a.src.body(ctx), c); err != nil {", "a.src.body(ctx), c); err != nil && !errors.Is(err, store.ErrChanged) {", "mirror", "TestSimulation/seed=26",
+		"a.slot.key, body, c); err != nil {", "a.slot.key, body, c); err != nil && !errors.Is(err, store.ErrChanged) {", "mirror", "TestSimulation/seed=26",
 	},
 	{
 		"mirror/place.go", "the version of which an origin has told",
