@@ -23,10 +23,11 @@ cross:
 
 ## unit: the tests of this module. Those of the command start hundreds of processes, which
 ## the race detector makes ten times as slow; of its own goroutines there are few, and
-## these tests run with it
+## their tests run with it. So does a quarter of the simulation's worlds, and all without
 unit:
-	go test $(RACE) $$(go list ./... | grep -v /cmd/)
-	go test ./cmd/...
+	go test $(RACE) -timeout 20m $$(go list ./... | grep -v /cmd/)
+	go test -timeout 20m ./cmd/...
+	go test -run Simulation ./mirror
 	go test $(RACE) -run 'Stats|Progress|Findings|Interrupted|Metrics' ./cmd/...
 
 ## integration: against real servers, programs and the real Codex. Prints at the end

@@ -38,6 +38,9 @@ var (
 func TestSimulation(t *testing.T) {
 	t.Parallel()
 	first, n := 0, *simSeeds
+	if underRace {
+		n = (n + 3) / 4
+	}
 	if *simSeed >= 0 {
 		first, n = *simSeed, 1
 	}
