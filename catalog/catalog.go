@@ -16,8 +16,8 @@
 //
 // The catalog is derived from the mirror's objects and facts. It can be deleted and
 // made again at any time, and nothing that keeps data safe reads it. It may be behind:
-// push writes it after the objects, and another origin may have replaced an object
-// since. But a row names the version of the object that it is of, which a listing of
+// push writes it after the objects, one that was killed may not have noted what it had
+// made, which a rebuild finds, and another origin may have replaced an object since. But a row names the version of the object that it is of, which a listing of
 // the objects tells too. So who holds a row against a listing knows whether it is
 // true, and a [Reader] only tells what is; what has no true row is looked at itself.
 //

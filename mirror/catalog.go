@@ -72,9 +72,15 @@ func (p *pusher) noteRowLocked(name string, r dueRow) error {
 	if err != nil || !ok || o.Version == "" {
 		return err
 	}
+	if r.Facts { // an earlier pass may have left all of it to be written
+		due, _, err := get[bool](p.State, rows, name)
+		if err != nil || due {
+			return err
+		}
+	}
 	r.Object, r.Version, r.State = catalog.ObjectOf(name), o.Version, stateOf(name)
 	p.rows[name] = r
-	return set(p.due, rows, name, true)
+	return set(p.due, rows, name, !r.Facts)
 }
 
 // rowOf returns what a fact says of a version that it is of.

@@ -332,15 +332,17 @@ func TestCatalogLater(t *testing.T) {
 	h := tm.newHome(t, "a")
 	h.write(rolloutFile(1, 20), aSession(1, "/w"))
 	h.write(rolloutFile(2, 20), aSession(2, "/w"))
+	h.write(rolloutFile(3, 20), aSession(3, "/w"))
 	if _, err := h.pushWith(func(p *mirror.Pushing) { p.Mirror = rowless{tm.mirror} }); !errors.Is(err, errRefused) || !strings.Contains(err.Error(), "catalog") {
 		t.Fatalf("%v", err)
 	}
 	if _, err := mirror.Forget(ctx, mirror.Forgetting{Mirror: tm.mirror, IDs: []string{rolloutID(2)}}); err != nil {
 		t.Fatal(err)
 	}
+	h.write(rolloutFile(3, 20), h.read(rolloutFile(3, 20))) // so that it is looked at again
 	h.push()
 	rows := tm.rows(t)
-	if len(rows) != 1 || rows[rolloutFile(1, 20)+".zst a"].ID != rolloutID(1) {
+	if len(rows) != 2 || rows[rolloutFile(1, 20)+".zst a"].ID != rolloutID(1) || rows[rolloutFile(3, 20)+".zst a"].Turns != 2 {
 		t.Errorf("%+v", rows)
 	}
 }

@@ -51,7 +51,7 @@ const (
 	files   bucket = "files"   // path in the home → fileState
 	objects bucket = "objects" // name in the mirror → objectState
 	untold  bucket = "untold"  // name of a rollout → Fact that is not in the mirror yet
-	rows    bucket = "rows"    // name in the mirror → true, of which the row is not in the catalog yet
+	rows    bucket = "rows"    // name in the mirror → whether its row is not in the catalog, or only what the facts say
 	passes  bucket = "passes"  // what a pass leaves for the next, by the names below
 )
 

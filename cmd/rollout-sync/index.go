@@ -111,7 +111,7 @@ func (a *app) indexOf(p *places, not bool) *openIndex {
 	}
 	x, err := a.openIndex(p)
 	if err != nil {
-		fmt.Fprintf(a.err, "going on without the index: %s\n", oneLine(err))
+		fmt.Fprintf(a.err, "warning: going on without the index: %s\n", oneLine(err))
 		return nil
 	}
 	return x

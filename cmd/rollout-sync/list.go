@@ -152,7 +152,7 @@ func mirrorPlace(m *blob.Store, origin string) listing.Place {
 // catalogOf is the mirror's catalog. cache may be nil.
 func (a *app) catalogOf(m *blob.Store, cache catalog.Cache) *catalog.Reader {
 	return catalog.NewReader(m, cache, func(name string, err error) {
-		a.say(slog.LevelWarn, "catalog damaged", fmt.Sprintf("%s cannot be used, so sessions are looked at instead (%s); \"rollout-sync catalog rebuild\" makes it anew", clean(name), oneLine(err)),
+		a.say(slog.LevelWarn, "catalog damaged", fmt.Sprintf("warning: %s cannot be used, so sessions are looked at instead (%s); \"rollout-sync catalog rebuild\" makes it anew", clean(name), oneLine(err)),
 			slog.String("name", name), slog.String("error", oneLine(err)))
 	})
 }

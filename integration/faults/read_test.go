@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -148,6 +149,9 @@ func TestReadOverABadNetwork(t *testing.T) {
 	account(t, networkPart, gateway.Version, len(cases), int(faults.Load()))
 }
 
+// count is how many lines a session has, which the catalog tells if it can be read.
+var count = regexp.MustCompile(`"lines":(null|\d+),`)
+
 // sameList returns an error if a list that ended with 0 differs from the right one but
 // in items that say themselves that they have a problem.
 func sameList(e ended, right string) error {
@@ -159,7 +163,7 @@ func sameList(e ended, right string) error {
 		return fmt.Errorf("%d lines, want %d", len(got), len(want))
 	}
 	for i, line := range got {
-		if line == want[i] {
+		if count.ReplaceAllString(line, "") == count.ReplaceAllString(want[i], "") {
 			continue
 		}
 		var item struct{ Problems []string }
