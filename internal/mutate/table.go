@@ -738,10 +738,6 @@ var mutations = []mutation{
 		"r, ok := p.rows[name]\n\t\tif !ok {", "r, ok := p.rows[name]\n\t\tif false {", "mirror", "TestCatalogLater",
 	},
 	{
-		"mirror/catalog.go", "the tombstones of old rows",
-		"if tombstone, err := p.tombstoneLocked(ctx, n); err != nil || tombstone != \"\" {\n\t\treturn catalog.Row{}", "if tombstone, err := \"\", error(nil); err != nil || tombstone != \"\" {\n\t\treturn catalog.Row{}", "mirror", "TestCatalogLater",
-	},
-	{
 		"mirror/forget.go", "the rows of what is forgotten",
 		"if err := f.rows(ctx); err != nil {", "if err := error(nil); err != nil {", "mirror", "TestForget",
 	},
