@@ -282,10 +282,10 @@ func (a *app) indexMissing(ctx context.Context, x *openIndex, p *places, missing
 		g.Go(func() error {
 			src, path, err := p.source(it)
 			if err == nil {
-				_ = x.places[it.Newest()].Add(ctx, src, path)
+				_ = x.places[it.Newest()].Add(ctx, src, path) // what fails is read again the next time
 			}
 			return nil
 		})
 	}
-	_ = g.Wait()
+	_ = g.Wait() // they return none
 }
