@@ -33,41 +33,80 @@ const (
 	maxKeep = 1 << 15
 )
 
-// list queues the first rollouts that lie in a directory and, if there are others,
-// the directory again, for the time at which they could be next.
-func (s *search) list(ctx context.Context, n *node) error {
-	d := n.dir
-	kept := selection{order: &s.queue, limit: min(max(2*d.keep, minKeep), maxKeep)}
-	add := func(e store.Entry) {
-		found := s.found(d.place, e, n.span)
-		if found != nil && (d.from == nil || kept.compare(found, d.from) > 0) && s.wanted(found) {
-			kept.add(found)
-		}
+// listAhead is how many directories of those that were listed one more may be listed
+// for that is not needed yet. The first page lists none.
+const listAhead = 4
+
+// list lists the first directory of the queue, and as many of the next as are worth it.
+func (s *search) list(ctx context.Context) error {
+	dirs := []*node{s.pop()}
+	if ahead := min(s.listed/listAhead, parallel) - 1; ahead > 0 {
+		dirs = append(dirs, s.queue.popDirs(ahead)...)
 	}
-	var err error
-	if d.deep {
-		var mu sync.Mutex
-		err = walk(ctx, roots(d.place), store.ListOptions{Unordered: true}, func(*node) bool { return true }, func(_ *node, e store.Entry) {
-			mu.Lock()
-			defer mu.Unlock()
-			add(e)
-		})
-	} else {
-		err = listOne(ctx, d.place, d.path, store.ListOptions{Unordered: true, NamesOnly: (d.place.Known == nil || s.Light) && !s.Versions}, func(e store.Entry) {
-			switch {
-			case !e.Dir:
-				add(e)
-			case d.from == nil:
-				s.add(n.below(e))
-			}
+	s.listed += len(dirs)
+	found := make([]listed, len(dirs))
+	var g errgroup.Group
+	for i, n := range dirs {
+		g.Go(func() (err error) {
+			found[i], err = s.listOne(ctx, n)
+			return err
 		})
 	}
-	if err != nil {
+	if err := g.Wait(); err != nil {
 		return err
 	}
-	if kept.full {
-		rest := *d
-		rest.from, rest.keep = kept.nodes[0], kept.limit
+	for i, n := range dirs {
+		s.queueListed(n, found[i])
+	}
+	return nil
+}
+
+// listed is what lies in a directory.
+type listed struct {
+	below []*node
+	kept  selection
+}
+
+// listOne returns the first rollouts that lie in a directory, and the directories. It
+// may run several times at once.
+func (s *search) listOne(ctx context.Context, n *node) (listed, error) {
+	d := n.dir
+	l := listed{kept: selection{order: &s.queue, limit: min(max(2*d.keep, minKeep), maxKeep)}}
+	add := func(found *node) {
+		if found != nil && (d.from == nil || l.kept.compare(found, d.from) > 0) && s.wanted(found) {
+			l.kept.add(found)
+		}
+	}
+	if d.deep {
+		var mu sync.Mutex
+		err := walk(ctx, roots(d.place), store.ListOptions{Unordered: true}, func(*node) bool { return true }, func(_ *node, e store.Entry) {
+			found := s.found(d.place, e, n.span)
+			mu.Lock()
+			defer mu.Unlock()
+			add(found)
+		})
+		return l, err
+	}
+	err := listOne(ctx, d.place, d.path, store.ListOptions{Unordered: true, NamesOnly: (d.place.Known == nil || s.Light) && !s.Versions}, func(e store.Entry) {
+		switch {
+		case !e.Dir:
+			add(s.found(d.place, e, n.span))
+		case d.from == nil:
+			l.below = append(l.below, n.below(e))
+		}
+	})
+	return l, err
+}
+
+// queueListed queues what was listed of a directory and, if there is more, the directory
+// again, for the time at which that could be next.
+func (s *search) queueListed(n *node, l listed) {
+	for _, dir := range l.below {
+		s.add(dir)
+	}
+	if l.kept.full {
+		rest := *n.dir
+		rest.from, rest.keep = l.kept.nodes[0], l.kept.limit
 		at := n.span
 		if s.Oldest {
 			at.lo = rest.from.lo
@@ -76,10 +115,9 @@ func (s *search) list(ctx context.Context, n *node) error {
 		}
 		heap.Push(&s.queue, &node{span: at, dir: &rest})
 	}
-	for _, k := range kept.nodes {
+	for _, k := range l.kept.nodes {
 		heap.Push(&s.queue, k)
 	}
-	return nil
 }
 
 // found returns a listed file as a node, nil if it is no rollout or not one that is

@@ -160,6 +160,25 @@ func (q *queue) Pop() any {
 	return n
 }
 
+// popDirs takes the first directories that were not listed yet, at most n.
+func (q *queue) popDirs(n int) (dirs []*node) {
+	var rest []*node
+	for _, x := range q.nodes {
+		if x.dir != nil && x.dir.from == nil {
+			dirs = append(dirs, x)
+		} else {
+			rest = append(rest, x)
+		}
+	}
+	slices.SortFunc(dirs, q.compare)
+	if n = min(n, len(dirs)); n == 0 {
+		return nil
+	}
+	q.nodes = append(rest, dirs[n:]...)
+	heap.Init(q)
+	return dirs[:n]
+}
+
 // A search goes through the trees of all places in an order. It looks at whatever
 // could hold the first rollout that is left: lists a directory, reads the head of a
 // rollout whose name does not tell its time, and is at the next rollout when neither
@@ -171,7 +190,7 @@ type search struct {
 	queue   queue
 	after   *position
 	window  span         // the times that are wanted
-	outside *[]*node     // gathers what is not in the window, unless nil
+	listed  int          // directories so far
 	scanned atomic.Int64 // heads read
 	batch   int          // rollouts that are looked at together
 	last    position     // of the last rollout that was looked at
@@ -225,12 +244,9 @@ func (s *search) addRoots() {
 	}
 }
 
-// wanted reports whether something of n can be; n may be kept for later.
+// wanted reports whether something of n can be.
 func (s *search) wanted(n *node) bool {
 	if !n.overlaps(s.window) {
-		if s.outside != nil {
-			*s.outside = append(*s.outside, n)
-		}
 		return false
 	}
 	return n.dir != nil || !n.exact() || s.after == nil || s.queue.before(*s.after, n.at())
@@ -262,7 +278,7 @@ func (s *search) next(ctx context.Context) (*node, error) {
 		var err error
 		switch top := s.queue.nodes[0]; {
 		case top.dir != nil:
-			err = s.list(ctx, s.pop())
+			err = s.list(ctx)
 		case top.exact():
 			return s.pop(), nil
 		default:
@@ -312,7 +328,7 @@ func (s *search) step(ctx context.Context, n int) (items []Item, end bool, err e
 func (s *search) more(ctx context.Context) (bool, error) {
 	isRollout := func(n *node) bool { return n.dir == nil }
 	for s.queue.Len() > 0 && !slices.ContainsFunc(s.queue.nodes, isRollout) {
-		if err := s.list(ctx, s.pop()); err != nil {
+		if err := s.list(ctx); err != nil {
 			return false, err
 		}
 	}

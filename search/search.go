@@ -96,8 +96,16 @@ func (s *Search) Sessions(ctx context.Context) iter.Seq2[Session, error] {
 		var running sync.WaitGroup
 		defer running.Wait()
 		defer cancel()
-		w := &worker{Search: s, ctx: ctx, index: map[string]Known{}, memory: semaphore.NewWeighted(decoding)}
+		w := &worker{Search: s, ctx: ctx, index: map[string]func() Known{}, memory: semaphore.NewWeighted(decoding)}
 		w.blocks.New = func() any { return new([blockLen]byte) }
+		for where, index := range s.Index {
+			if index == nil {
+				continue
+			}
+			ask := sync.OnceValue(func() Known { return w.ask(index) })
+			running.Go(func() { ask() }) // while directories are listed
+			w.index[where] = ask
+		}
 		waiting := make([]chan looked, 0, parallel)
 		next := func() bool {
 			l := <-waiting[0]
@@ -151,30 +159,34 @@ type looked struct {
 type worker struct {
 	*Search
 	ctx    context.Context
-	index  map[string]Known // by place
+	index  map[string]func() Known // by place
 	memory *semaphore.Weighted
 	blocks sync.Pool
 }
 
-// known asks the index for an item, a place the first time that there is one in it.
-func (w *worker) known(it listing.Item) (known, may bool) {
-	where := it.Newest()
-	if w.Index[where] == nil || len(w.Query.words) == 0 {
-		return true, true // as far as an index could
+// ask asks an index for the words. One that fails knows nothing.
+func (w *worker) ask(x Index) Known {
+	if len(w.Query.words) == 0 {
+		return func(string, string) (bool, bool) { return true, true } // as far as an index could
 	}
-	ask, ok := w.index[where]
+	known, err := x.Select(w.ctx, w.Query.words)
+	if err != nil {
+		return func(string, string) (bool, bool) { return false, true }
+	}
+	return known
+}
+
+// known asks the index for an item.
+func (w *worker) known(it listing.Item) (known, may bool) {
+	ask, ok := w.index[it.Newest()]
 	if !ok {
-		var err error
-		if ask, err = w.Index[where].Select(w.ctx, w.Query.words); err != nil {
-			ask = func(string, string) (bool, bool) { return false, true }
-		}
-		w.index[where] = ask
+		return true, true
 	}
 	_, name, err := w.Source(it)
 	if err != nil {
 		return false, true
 	}
-	return ask(name, it.Version)
+	return ask()(name, it.Version)
 }
 
 // look looks into a session. One that has vanished is like one in which nothing is found.

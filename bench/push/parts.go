@@ -1,24 +1,32 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
 )
 
 // part is this program as one of its own parts, as a process of its own:
 //
 //	=run FILE ARG…   runs another program and tells what it took
 //	=limit DIR       compresses and hashes every file, and nothing else
+//	=bare DIR URL    and puts them, some at a time, into a bucket, and nothing else
 //	=walk DIR        finds every file and its times, and nothing else
 func part(name string, args []string) int {
 	var err error
@@ -27,6 +35,8 @@ func part(name string, args []string) int {
 		return measure(args)
 	case "=limit":
 		err = limit(args[0])
+	case "=bare":
+		err = bare(args[0], args[1])
 	case "=walk":
 		err = walk(args[0])
 	default:
@@ -100,6 +110,79 @@ func limit(dir string) error {
 			}
 		}
 	})
+}
+
+// bare is what no push into a bucket can do without, as simple as it can be: files are
+// read whole, in whatever memory that takes, nothing is asked, looked at or kept.
+func bare(dir, bucket string) error {
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		return err
+	}
+	const jobs = 4 // as many as push has
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: jobs}}
+	names := make(chan string)
+	group, ctx := errgroup.WithContext(context.Background())
+	group.Go(func() error {
+		defer close(names)
+		return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				select {
+				case names <- path:
+				case <-ctx.Done():
+					err = ctx.Err()
+				}
+			}
+			return err
+		})
+	})
+	for range jobs {
+		group.Go(func() error {
+			var plain bytes.Buffer
+			var stored []byte
+			for name := range names {
+				f, err := os.Open(name)
+				if err != nil {
+					return err
+				}
+				plain.Reset()
+				_, err = plain.ReadFrom(f)
+				if err := errors.Join(err, f.Close()); err != nil {
+					return err
+				}
+				sum := sha256.Sum256(plain.Bytes())
+				stored = enc.EncodeAll(plain.Bytes(), stored[:0])
+				if err := put(ctx, client, fmt.Sprintf("%s/%x", bucket, sum), stored); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// put makes an object.
+func put(ctx context.Context, client *http.Client, url string, content []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPut, url, bytes.NewReader(content))
+	if err != nil {
+		return err
+	}
+	const unsigned = "UNSIGNED-PAYLOAD"
+	req.Header.Set("X-Amz-Content-Sha256", unsigned)
+	key := aws.Credentials{AccessKeyID: accessKey, SecretAccessKey: secretKey}
+	if err := v4.NewSigner().SignHTTP(ctx, key, req, unsigned, "s3", "us-east-1", time.Now()); err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		err = errors.Join(err, errors.New(resp.Status))
+	}
+	return errors.Join(err, resp.Body.Close())
 }
 
 // walk is what a push with nothing to do cannot do without.

@@ -47,7 +47,7 @@ func (m *machine) row5(ctx context.Context) ([]row.Result, error) {
 	if err := settle(ctx); err != nil {
 		return nil, err
 	}
-	var least, cpu, wall, slow, peer, rss, restic, zstd row.Sample
+	var least, cpu, wall, slow, peer, rss, restic, zstd, bareCPU, bareSlow row.Sample
 	var requests int
 	for i := range m.rounds {
 		t, err := m.process(ctx, "limit", m.self, "=limit", home)
@@ -74,6 +74,14 @@ func (m *machine) row5(ctx context.Context) ([]row.Result, error) {
 			return nil, err
 		}
 		slow = append(slow, seconds(t.Wall))
+		if t, err = m.bare5(ctx, home, m.addr); err != nil {
+			return nil, err
+		}
+		bareCPU = append(bareCPU, seconds(t.CPU))
+		if t, err = m.bare5(ctx, home, m.link); err != nil {
+			return nil, err
+		}
+		bareSlow = append(bareSlow, seconds(t.Wall))
 		if m.rclone != "" {
 			const bucket = "five-rclone"
 			if err := m.bucket(bucket); err != nil {
@@ -105,13 +113,18 @@ func (m *machine) row5(ctx context.Context) ([]row.Result, error) {
 		}
 	}
 	title("Row 5: push of %d sessions, %.0f MB, into S3 on loopback; %d rounds", n, float64(total)/mb, m.rounds)
-	bytesOnly := make(row.Sample, len(cpu))
+	bytesOnly, bareOnly := make(row.Sample, len(cpu)), make(row.Sample, len(cpu))
 	for i := range cpu {
 		bytesOnly[i] = cpu[i] - seconds(time.Duration(n)*perObject)
+		bareOnly[i] = bareCPU[i] - seconds(time.Duration(n)*perObject)
 	}
 	line("CPU s, against zstd + SHA-256", cpu, least, cpu.Over(least), "")
 	line("CPU s less 1 ms an object, the same", bytesOnly, least, bytesOnly.Over(least), "≤ 1.25")
+	line("a bare push, the same", bareOnly, least, bareOnly.Over(least), "")
+	line("CPU s, against a bare push", cpu, bareCPU, cpu.Over(bareCPU), "")
 	line("wall s at 100 MB/s, against rclone raw", slow, peer, peer.Over(slow), "≥ 2")
+	line("a bare push, the same", bareSlow, peer, peer.Over(bareSlow), "")
+	line("wall s at 100 MB/s, against a bare push", slow, bareSlow, slow.Over(bareSlow), "")
 	line("the same, against restic backup", slow, restic, restic.Over(slow), "")
 	line("CPU s, against zstd -3 of each file", cpu, zstd, cpu.Over(zstd), "")
 	line("wall s on loopback", wall, "-", "-", "")
@@ -152,6 +165,16 @@ func (m *machine) push5(ctx context.Context, home, addr, bucket string) (took, e
 	}
 	t, err := m.sync(ctx, bucket, home, s3URL(addr, bucket), "push")
 	return t, errors.Join(err, m.drop(bucket), os.RemoveAll(m.path(bucket)))
+}
+
+// bare5 puts everything into a bucket by the shortest program that can.
+func (m *machine) bare5(ctx context.Context, home, addr string) (took, error) {
+	const bucket = "five-bare"
+	if err := m.bucket(bucket); err != nil {
+		return took{}, err
+	}
+	t, err := m.process(ctx, "bare", m.self, "=bare", home, "http://"+addr+"/"+bucket)
+	return t, errors.Join(err, m.drop(bucket))
 }
 
 // rcloneNothing are the ways in which rclone may find out that nothing is to do. The

@@ -1,11 +1,11 @@
 // Command search measures how fast rollout-sync finds a word in sessions, beside rg and
 // zstdgrep over the same files, and the real Codex's own search:
 //
-//	go run ./search [-size MB | -sessions N] [-rounds N] [-dir DIR] [-rg FILE] [-zstdgrep FILE] [-codex FILE] [-cold]
+//	go run ./search [-size MB] [-sessions N] [-rounds N] [-dir DIR] [-rg FILE] [-zstdgrep FILE] [-codex FILE] [-cold] [-where local]
 //
 // The sessions are as large and as compressible as real ones (bench/session), in a home as
-// Codex has it and in a mirror in a directory; or, with -sessions, so many small ones in a
-// home alone. The word is in the oldest of them alone, so that all have to be looked into:
+// Codex has it and in a mirror in a directory; with -sessions they are so many, and each is
+// smaller by as much. The word is in the oldest of them alone, so that all have to be looked into:
 // without an index, and with one, for which the program is run once before. Codex gets
 // the time to know all sessions, and is asked for one page by a server that is running; it
 // reads all files for each page, and may not have found the session by then. All but the
@@ -25,6 +25,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -41,12 +42,13 @@ const word = "heisenbug"
 func main() {
 	var b bench
 	size := flag.Int64("size", 1000, "`MB` of sessions, in the home and as much in the mirror")
-	flag.IntVar(&b.small, "sessions", 0, "so `many` small sessions instead, in the home alone")
+	flag.IntVar(&b.sessions, "sessions", 0, "in so `many` sessions (default: as large as real ones)")
 	flag.StringVar(&b.codex, "codex", "", "the codex to compare with (default: the one that make codex installs)")
 	flag.IntVar(&b.rounds, "rounds", 5, "how often each is measured")
 	flag.StringVar(&b.rg, "rg", "rg", "the rg to compare with")
 	flag.StringVar(&b.zstdgrep, "zstdgrep", "zstdgrep", "the zstdgrep to compare with")
 	flag.BoolVar(&b.cold, "cold", false, "drop the system's caches before each run")
+	flag.StringVar(&b.where, "where", "local,mirror", "what is searched")
 	dir := flag.String("dir", "", "where the temporary directory is made")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -60,9 +62,9 @@ func main() {
 
 type bench struct {
 	rounds       int
-	small        int
+	sessions     int
 	rg, zstdgrep string
-	codex        string
+	codex, where string
 	cold         bool
 
 	temp, home, mirror, program string
@@ -83,11 +85,11 @@ func (b *bench) run(ctx context.Context, dir string, size int64) (err error) {
 	if err := build.Run(); err != nil {
 		return err
 	}
-	places := []string{"local", "mirror"}
-	if b.small > 0 {
-		places = places[:1]
-	} else if _, err := b.measure(ctx, b.ours("push", "--quiet", "--idle", "0s"), ""); err != nil {
-		return err
+	places := strings.Split(b.where, ",")
+	if slices.Contains(places, "mirror") {
+		if _, err := b.measure(ctx, b.ours("push", "--quiet", "--idle", "0s"), ""); err != nil {
+			return err
+		}
 	}
 	if b.cold && os.WriteFile("/proc/sys/vm/drop_caches", []byte("3"), 0) != nil {
 		return errors.New("-cold: the caches cannot be dropped")
@@ -161,22 +163,25 @@ func (b *bench) askCodex() (took row.Sample, name string, err error) {
 	return took, name, nil
 }
 
-// make makes the home, and returns how many sessions it has and about how large they are.
+// make makes the home, and returns how many sessions it has and how large they are.
 func (b *bench) make(size int64) (sessions int, total int64, err error) {
-	w, o := session.New(1), tree.Options{Sessions: 1 << 16, Days: 365}
-	if b.small > 0 {
-		o = tree.Options{Sessions: b.small, Days: 365, Prompt: 500, Body: 1000}
-		if err := tree.Make(b.home, o); err != nil {
-			return 0, 0, err
-		}
-		sessions, size, total = b.small, 0, int64(b.small)*2000
+	w := session.New(1)
+	var sizes []int64
+	for left := size; left > 0 && b.sessions == 0 || len(sizes) < b.sessions; left -= sizes[len(sizes)-1] {
+		sizes = append(sizes, w.Size())
+		total += sizes[len(sizes)-1]
 	}
-	for left := size; left > 0 && sessions < o.Sessions; sessions++ {
-		n, err := w.File(b.home, o, sessions, min(w.Size(), left), 0)
+	smaller := float64(size) / float64(total)
+	if total = 0; b.sessions == 0 {
+		smaller = 1
+	}
+	o := tree.Options{Sessions: len(sizes), Days: 365}
+	for i := range sizes {
+		n, err := w.File(b.home, o, i, int64(smaller*float64(sizes[i])), 0)
 		if err != nil {
 			return 0, 0, err
 		}
-		left, total = left-n, total+n
+		total += n
 	}
 	oldest := filepath.Join(b.home, filepath.FromSlash(o.At(0).Path))
 	f, err := os.OpenFile(oldest, os.O_APPEND|os.O_WRONLY, 0)
@@ -184,7 +189,7 @@ func (b *bench) make(size int64) (sessions int, total int64, err error) {
 		return 0, 0, err
 	}
 	_, err = f.WriteString(`{"timestamp":"2026-11-20T12:00:00.000Z","type":"event_msg","payload":{"type":"agent_message","message":"It is a Heisenbug."}}` + "\n")
-	return sessions, total, errors.Join(err, f.Close())
+	return len(sizes), total, errors.Join(err, f.Close())
 }
 
 // ours returns a command line.

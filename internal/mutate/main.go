@@ -82,8 +82,9 @@ func run(mutations []mutation) error {
 		}
 	}
 	for dir, names := range tests {
+		out, err := goTest(dir, names, "-timeout=5m")
 		for _, name := range names {
-			if out, err := goTest(dir, name); err != nil || !strings.Contains(out, "--- PASS: "+name) {
+			if err != nil || !strings.Contains(out, "--- PASS: "+name) {
 				return fmt.Errorf("without any mutation, %s of %s does not pass: %w\n%s", name, dir, err, out)
 			}
 		}
@@ -91,7 +92,7 @@ func run(mutations []mutation) error {
 
 	var (
 		errs  = make([]error, len(mutations))
-		slots = make(chan struct{}, max(1, runtime.NumCPU()/2)) // a test binary uses more than one CPU
+		slots = make(chan struct{}, runtime.NumCPU())
 		wg    sync.WaitGroup
 		mu    sync.Mutex // of standard output
 	)
@@ -140,7 +141,7 @@ func (m mutation) kill(temp string) error {
 	const tries = 3
 	var out string
 	for range tries {
-		if out, err = goTest(m.dir, m.test, "-overlay", temp+".json"); err != nil {
+		if out, err = goTest(m.dir, []string{m.test}, "-timeout=60s", "-overlay", temp+".json"); err != nil {
 			break
 		}
 	}
@@ -164,9 +165,16 @@ func (m mutation) apply() ([]byte, error) {
 	return bytes.Replace(content, []byte(m.old), []byte(m.new), 1), nil
 }
 
-func goTest(dir, test string, flags ...string) (string, error) {
-	pattern := "^" + strings.ReplaceAll(test, "/", "$/^") + "$"
-	args := append([]string{"test", "-C", dir, "-count=1", "-v", "-vet=off", "-timeout=60s", "-run", pattern}, flags...)
+// goTest runs tests, which may be subtests, of the package in dir.
+func goTest(dir string, tests []string, flags ...string) (string, error) {
+	patterns := make([]string, len(tests))
+	for i, test := range tests {
+		patterns[i] = "^" + strings.ReplaceAll(test, "/", "$/^") + "$"
+	}
+	args := append([]string{
+		"test", "-C", dir, "-count=1", "-v", "-vet=off", "-run", strings.Join(patterns, "|"),
+		"-gcflags=-N -l", "-ldflags=-s -w", // to build it is most of the time
+	}, flags...)
 	out, err := exec.Command("go", args...).CombinedOutput()
 	return string(out), err
 }

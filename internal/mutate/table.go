@@ -513,7 +513,7 @@ var mutations = []mutation{
 	// Lists.
 	{
 		"listing/scan.go", "what was left out of a directory",
-		"	if kept.full {", "	if false && kept.full {", "listing", "TestFlatDirectory",
+		"	if l.kept.full {", "	if false && l.kept.full {", "listing", "TestFlatDirectory",
 	},
 	{
 		"listing/scan.go", "the order of what is left out",

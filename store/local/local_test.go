@@ -382,3 +382,34 @@ func TestUnorderedBothForms(t *testing.T) {
 		t.Errorf("%d entries", n)
 	}
 }
+
+// An unordered List of a directory that is too large to be known at once tells of the form
+// that Open would take.
+func TestListOfManyForms(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var sealed bytes.Buffer
+	w := codec.NewSealer(&sealed, time.Time{})
+	_, err := w.Write([]byte("a line\n"))
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	const logs = 1100
+	for i := range logs {
+		name := filepath.Join(dir, fmt.Sprintf("%d.jsonl", i))
+		write(t, name, nil)
+		write(t, name+".zst", sealed.Bytes())
+	}
+	found := map[string]bool{}
+	for e, err := range open(t, dir, nil).List(ctx, ".", store.ListOptions{Unordered: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found[e.Name] = true; e.Info.Stored != int64(sealed.Len()) {
+			t.Errorf("%s: %d bytes are stored, want those of the compressed form, %d", e.Name, e.Info.Stored, sealed.Len())
+		}
+	}
+	if len(found) != logs {
+		t.Errorf("%d logs, want %d", len(found), logs)
+	}
+}

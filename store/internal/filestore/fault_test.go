@@ -251,8 +251,8 @@ func TestFaults(t *testing.T) {
 	floor(t, "fault points", points, map[string]int{
 		"record": 95, "append": 75, "append to a sealed log": 130, "append to both forms": 95,
 		"append to a plain form cut short": 155, "put if absent": 100, "put if version": 115,
-		"put over a sealed log": 125, "put over both forms": 190, "remove": 70, "remove a sealed log": 72,
-		"remove both forms": 120, "remove a plain form cut short": 125, "read": 34, "read a sealed log": 40,
+		"put over a sealed log": 125, "put over both forms": 190, "remove": 65, "remove a sealed log": 72,
+		"remove both forms": 120, "remove a plain form cut short": 125, "read": 32, "read a sealed log": 40,
 		"read both forms": 90, "read a plain form cut short": 95,
 	})
 }

@@ -4,6 +4,7 @@ package filestore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -168,11 +169,10 @@ func (s *Store) Open(ctx context.Context, name string) (store.File, error) {
 	// Codex moves a log between its two forms by making the new file before it
 	// removes the old one, so one that vanished under us is found in the other.
 	for attempt := 0; ; attempt++ {
-		at, err := s.find(ctx, name)
-		if err != nil {
-			return nil, wrap("open", name, err)
+		f, err := s.openOnly(ctx, name)
+		if err == nil && f == nil {
+			f, err = s.openFound(ctx, name)
 		}
-		f, err := s.open(ctx, name, at)
 		if err == nil {
 			return f, nil
 		}
@@ -182,12 +182,37 @@ func (s *Store) Open(ctx context.Context, name string) (store.File, error) {
 	}
 }
 
+// openOnly opens a log that has a plain form and no other, in half the calls of the
+// system that find and open take. It returns nil if there is a compressed form.
+func (s *Store) openOnly(ctx context.Context, name string) (*file, error) {
+	if strings.HasSuffix(name, logSuffix) {
+		if _, err := s.lstat(name + sealedSuffix); !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	f, err := s.open(ctx, name, form{file: name})
+	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENXIO) || errors.Is(err, fs.ErrPermission) {
+		_, not := s.lstat(name) // what is no regular file is not there, whether it can be opened or not
+		err = cmp.Or(not, err)
+	}
+	return f, err
+}
+
+// openFound opens the form that find finds.
+func (s *Store) openFound(ctx context.Context, name string) (*file, error) {
+	at, err := s.find(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.open(ctx, name, at)
+}
+
 func (s *Store) open(ctx context.Context, name string, at form) (*file, error) {
 	f, err := s.fs.Open(at.file)
 	if err != nil {
 		return nil, err
 	}
-	fi, err := f.Stat()
+	fi, err := regular(f.Stat())
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -335,26 +360,23 @@ func (s *Store) List(ctx context.Context, dir string, o store.ListOptions) iter.
 				return
 			}
 		}
-		// An ordered List learns which logs have a compressed form before it looks at
-		// the first; an unordered one asks for it of each.
-		var sealed map[string]bool
 		d, err := s.openDir(ctx, dir)
 		if err != nil {
 			yield(store.Entry{}, wrap("list", dir, err))
 			return
 		}
 		defer d.Close()
-		found := s.walk(ctx, d, dir, func(string) {})
+		sealed := sealedForms{all: !o.Unordered}
+		found := s.walk(ctx, d, dir, &sealed)
 		if !o.Unordered {
-			sealed = map[string]bool{}
-			found = store.Ordered(o, s.walk(ctx, d, dir, func(name string) { sealed[name] = true }))
+			found = store.Ordered(o, found)
 		}
 		for e, err := range found {
 			if err == nil {
 				err = ctx.Err()
 			}
 			if err == nil && !e.Dir && !o.NamesOnly {
-				e.Info, err = s.listed(ctx, d, e.Name, o.Unordered || sealed[e.Name])
+				e.Info, err = s.listed(ctx, d, e.Name, sealed.may(e.Name))
 				if errors.Is(err, fs.ErrNotExist) {
 					continue // gone since the directory was read
 				}
@@ -381,38 +403,55 @@ func (s *Store) openDir(ctx context.Context, dir string) (vfs.Dir, error) {
 	return s.fs.OpenDir(dir)
 }
 
+// sealedForms are the names of the logs that have a compressed form.
+type sealedForms struct {
+	all   bool // names are to have all of them, however many that are
+	names map[string]bool
+	// partial tells that names are not all: the directory is too large for those of an
+	// unordered List to be kept.
+	partial bool
+}
+
+// may reports whether the log of that name may have a compressed form.
+func (s *sealedForms) may(name string) bool { return s.partial || s.names[name] }
+
 // walk yields what lies in d, which is dir, in no order, a log once for each of its
-// forms, and tells of the compressed ones before.
-func (s *Store) walk(ctx context.Context, d vfs.Dir, dir string, isSealed func(name string)) iter.Seq2[store.Entry, error] {
+// forms. Before it yields the first log it learns which have a compressed form, or before
+// the end if all of them are to be known.
+func (s *Store) walk(ctx context.Context, d vfs.Dir, dir string, sealed *sealedForms) iter.Seq2[store.Entry, error] {
 	const batch = 1024 // bounds the memory for a directory of a million files
 	below := dir + "/"
 	if dir == "." {
 		below = ""
 	}
 	return func(yield func(store.Entry, error) bool) {
+		sealed.names = map[string]bool{}
 		for {
-			found, err := d.ReadDir(batch)
+			found, err := readBatch(d, batch)
+			end := errors.Is(err, io.EOF)
+			sealed.partial = sealed.partial || !end && !sealed.all
+			for _, f := range found {
+				if log, is := strings.CutSuffix(f.Name(), sealedSuffix); is && !f.IsDir() && strings.HasSuffix(log, logSuffix) && !sealed.partial {
+					sealed.names[below+log] = true
+				}
+			}
 			for _, f := range found {
 				e := store.Entry{Name: below + f.Name(), Dir: f.IsDir()}
-				sealed := !e.Dir && strings.HasSuffix(e.Name, logSuffix+sealedSuffix)
-				if sealed {
+				if !e.Dir && strings.HasSuffix(e.Name, logSuffix+sealedSuffix) {
 					e.Name = strings.TrimSuffix(e.Name, sealedSuffix)
 				}
 				if !e.Dir && !f.Type().IsRegular() || vfs.Hidden(e.Name) || store.CheckName(e.Name) != nil {
 					continue
 				}
-				if sealed {
-					isSealed(e.Name)
-				}
 				if !yield(e, nil) {
 					return
 				}
 			}
+			if end {
+				return
+			}
 			if err == nil {
 				err = ctx.Err()
-			}
-			if errors.Is(err, io.EOF) {
-				return
 			}
 			if err != nil {
 				yield(store.Entry{}, err)
@@ -422,16 +461,31 @@ func (s *Store) walk(ctx context.Context, d vfs.Dir, dir string, isSealed func(n
 	}
 }
 
+// readBatch reads the next n entries of a directory. If there are fewer left it returns
+// those, and io.EOF.
+func readBatch(d vfs.Dir, n int) (found []fs.DirEntry, err error) {
+	for len(found) < n && err == nil {
+		var more []fs.DirEntry
+		more, err = d.ReadDir(n - len(found))
+		found = append(found, more...)
+	}
+	return found, err
+}
+
 // listed describes a log of d without opening it, unless both forms are there.
 func (s *Store) listed(ctx context.Context, d vfs.Dir, name string, maybeSealed bool) (store.Info, error) {
-	if !maybeSealed {
-		fi, err := regular(d.Lstat(path.Base(name)))
-		if err == nil {
-			return s.info(name, fi), nil
+	element := path.Base(name)
+	fi, err := regular(d.Lstat(element))
+	if err == nil && maybeSealed && strings.HasSuffix(name, logSuffix) {
+		if _, err = d.Lstat(element + sealedSuffix); errors.Is(err, fs.ErrNotExist) {
+			maybeSealed, err = false, nil
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return store.Info{}, err
-		}
+	}
+	switch {
+	case err == nil && !maybeSealed:
+		return s.info(name, fi), nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return store.Info{}, err
 	}
 	at, err := s.find(ctx, name)
 	if err != nil {

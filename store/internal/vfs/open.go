@@ -41,7 +41,7 @@ func (o byElement) reach(dir string) error {
 
 func (o byElement) Open(name string) (*os.File, error) {
 	fi, err := o.Lstat(name)
-	if err == nil && fi.Mode()&fs.ModeSymlink != 0 {
+	if err == nil && !fi.Mode().IsRegular() && !fi.IsDir() { // a link, or what an open could wait for
 		err = &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
 	if err != nil {

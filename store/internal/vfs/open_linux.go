@@ -63,8 +63,10 @@ func (b *beneath) open(name string, flags uint64) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// Open opens a file or a directory for reading.
-func (b *beneath) Open(name string) (*os.File, error) { return b.open(name, unix.O_RDONLY) }
+// Open opens a file or a directory for reading. It does not wait for who writes to a pipe.
+func (b *beneath) Open(name string) (*os.File, error) {
+	return b.open(name, unix.O_RDONLY|unix.O_NONBLOCK)
+}
 
 // Lstat describes a file, also one that may not be read.
 func (b *beneath) Lstat(name string) (fs.FileInfo, error) {

@@ -18,7 +18,7 @@ import (
 // called concurrently.
 type FS interface {
 	// Open opens a file for reading. What lies behind a symbolic link is
-	// fs.ErrNotExist.
+	// fs.ErrNotExist. What is no regular file may be opened or not, but at once.
 	Open(name string) (File, error)
 	// OpenDir opens a directory. What lies behind a symbolic link is fs.ErrNotExist.
 	OpenDir(name string) (Dir, error)
