@@ -31,7 +31,7 @@ import (
 )
 
 // version is that of the schema.
-const version = 1
+const version = 2
 
 // schema makes an empty index. The words of a session are in one or more parts, each of
 // whole entries: a row of words whose rowid is rowOf the session's id and the part's
@@ -49,6 +49,7 @@ CREATE TABLE sessions (
 	more    INTEGER NOT NULL DEFAULT 0, -- it has words that are not here
 	UNIQUE (place, path)
 );
+CREATE INDEX whole ON sessions (place, id, key) WHERE key IS NOT NULL AND NOT more; -- all that Select needs
 CREATE VIRTUAL TABLE words USING fts5 (list, content='', contentless_delete=1, detail=none, tokenize=ascii);
 CREATE TABLE heads (
 	place   TEXT NOT NULL,
