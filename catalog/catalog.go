@@ -35,9 +35,11 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/compress/zstd"
+	parquetzstd "github.com/parquet-go/parquet-go/compress/zstd"
 
 	"github.com/rollout-sync/rollout/codec"
 	"github.com/rollout-sync/rollout/store"
@@ -73,8 +75,23 @@ func OriginOf(file string) (origin string, ok bool) {
 	return strings.CutSuffix(path.Base(file), suffix)
 }
 
-// compression is one that BigQuery, Athena and DuckDB read.
-var compression = &zstd.Codec{Level: zstd.SpeedDefault}
+// compression is zstd, which BigQuery, Athena and DuckDB read, with an encoder that is
+// kept. Those of parquet-go are made anew after each garbage collection, and that takes
+// longer than the encoding of a day of one home.
+type compression struct{ parquetzstd.Codec }
+
+var encoder = sync.OnceValue(func() *zstd.Encoder {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true),
+		zstd.WithWindowSize(1<<20), zstd.WithZeroFrames(true), zstd.WithEncoderCRC(false))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return enc
+})
+
+func (*compression) Encode(dst, src []byte) ([]byte, error) {
+	return encoder().EncodeAll(src, dst[:0]), nil
+}
 
 // The key and the value in a file's metadata by which it is known to be whole: the
 // SHA-256 of the file, with zeros for the hash itself. Parquet has checksums of pages
@@ -96,7 +113,7 @@ func Encode(rows []Row) ([]byte, error) {
 	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.Object, b.Object) })
 	var b bytes.Buffer
 	// Pages and encodings that Spark 3.2 and Iceberg's reader know, too.
-	w := parquet.NewGenericWriter[Row](&b, schema, parquet.Compression(compression), parquet.CreatedBy("rollout", "1", ""),
+	w := parquet.NewGenericWriter[Row](&b, schema, parquet.Compression(&compression{}), parquet.CreatedBy("rollout", "1", ""),
 		parquet.DataPageVersion(1), parquet.DefaultEncodingFor(parquet.ByteArray, &parquet.Plain),
 		parquet.KeyValueMetadata(sumKey, sumPrefix+noSum))
 	if _, err := w.Write(rows); err != nil {

@@ -23,6 +23,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // A mutation replaces old, which is in file once, by new. test is a -run pattern
@@ -81,33 +83,39 @@ func run(mutations []mutation) error {
 			tests[m.dir] = append(tests[m.dir], m.test)
 		}
 	}
+	// Building takes most of the time, and that is not always in parallel.
+	slots := runtime.NumCPU() + 1
+	var unbroken errgroup.Group
+	unbroken.SetLimit(slots)
 	for dir, names := range tests {
-		out, err := goTest(dir, names, "-timeout=5m")
-		for _, name := range names {
-			if err != nil || !strings.Contains(out, "--- PASS: "+name) {
-				return fmt.Errorf("without any mutation, %s of %s does not pass: %w\n%s", name, dir, err, out)
+		unbroken.Go(func() error {
+			out, err := goTest(dir, names, "-timeout=5m")
+			for _, name := range names {
+				if err != nil || !strings.Contains(out, "--- PASS: "+name) {
+					return fmt.Errorf("without any mutation, %s of %s does not pass: %w\n%s", name, dir, err, out)
+				}
 			}
-		}
+			return nil
+		})
+	}
+	if err := unbroken.Wait(); err != nil {
+		return err
 	}
 
-	var (
-		errs  = make([]error, len(mutations))
-		slots = make(chan struct{}, runtime.NumCPU())
-		wg    sync.WaitGroup
-		mu    sync.Mutex // of standard output
-	)
+	errs := make([]error, len(mutations))
+	var broken errgroup.Group
+	broken.SetLimit(slots)
+	var mu sync.Mutex // of standard output
 	for i, m := range mutations {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
+		broken.Go(func() error {
 			errs[i] = m.kill(filepath.Join(temp, fmt.Sprint(i)))
 			mu.Lock()
 			defer mu.Unlock()
 			fmt.Print(map[bool]string{true: "", false: "SURVIVES "}[errs[i] == nil], m.row())
+			return nil
 		})
 	}
-	wg.Wait()
-	return errors.Join(errs...)
+	return errors.Join(append(errs, broken.Wait())...)
 }
 
 // red is what the output of a test that fails has, and that of one that does not
@@ -141,7 +149,7 @@ func (m mutation) kill(temp string) error {
 	const tries = 3
 	var out string
 	for range tries {
-		if out, err = goTest(m.dir, []string{m.test}, "-timeout=60s", "-overlay", temp+".json"); err != nil {
+		if out, err = goTest(m.dir, []string{m.test}, "-timeout=60s", "-failfast", "-overlay", temp+".json"); err != nil {
 			break
 		}
 	}
@@ -173,7 +181,7 @@ func goTest(dir string, tests []string, flags ...string) (string, error) {
 	}
 	args := append([]string{
 		"test", "-C", dir, "-count=1", "-v", "-vet=off", "-run", strings.Join(patterns, "|"),
-		"-gcflags=-N -l", "-ldflags=-s -w", // to build it is most of the time
+		"-gcflags=-N -l", "-ldflags=-s -w", // which are quicker to build
 	}, flags...)
 	out, err := exec.Command("go", args...).CombinedOutput()
 	return string(out), err
