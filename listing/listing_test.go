@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"maps"
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -691,4 +694,47 @@ func deref(s *string) string {
 		return ""
 	}
 	return *s
+}
+
+// A list that goes on lists many directories at a time, and a first page none in vain.
+func TestListsAhead(t *testing.T) {
+	t.Parallel()
+	const days = 120
+	files := map[string]string{}
+	for n := range days {
+		start := noon.AddDate(0, 0, -n)
+		files[dated(start, v7(start, n))] = g1(v7(start, n), start, "/w")
+	}
+	home := tree(t, files)
+	synctest.Test(t, func(t *testing.T) {
+		s := &slowLists{Source: home}
+		begin := time.Now()
+		if got := all(t, local(s), listing.Query{Light: true}); len(got) != days {
+			t.Errorf("%d sessions, want %d", len(got), days)
+		}
+		if took, n := time.Since(begin), s.lists.Load(); took > time.Duration(n)*time.Second/4 {
+			t.Errorf("%d directories, of which each takes a second, took %v", n, took)
+		}
+		s = &slowLists{Source: home}
+		page, err := listing.Page(t.Context(), local(s), listing.Query{Limit: 2, Light: true})
+		if err != nil || len(page.Items) != 2 {
+			t.Fatalf("%+v, %v", page, err)
+		}
+		// Both roots, a year, a month, three days: the last tells that there is more.
+		if n := s.lists.Load(); n > 7 {
+			t.Errorf("a page of two sessions took %d lists", n)
+		}
+	})
+}
+
+// slowLists takes a second for each List.
+type slowLists struct {
+	store.Source
+	lists atomic.Int32
+}
+
+func (s *slowLists) List(ctx context.Context, dir string, o store.ListOptions) iter.Seq2[store.Entry, error] {
+	s.lists.Add(1)
+	time.Sleep(time.Second)
+	return s.Source.List(ctx, dir, o)
 }

@@ -120,31 +120,50 @@ func (m *machine) row5(ctx context.Context) ([]row.Result, error) {
 	}
 	line("CPU s, against zstd + SHA-256", cpu, least, cpu.Over(least), "")
 	line("CPU s less 1 ms an object, the same", bytesOnly, least, bytesOnly.Over(least), "≤ 1.25")
-	line("a bare push, the same", bareOnly, least, bareOnly.Over(least), "")
+	line("the same by a bare push", bareOnly, least, bareOnly.Over(least), "≤ 1.25")
 	line("CPU s, against a bare push", cpu, bareCPU, cpu.Over(bareCPU), "")
 	line("wall s at 100 MB/s, against rclone raw", slow, peer, peer.Over(slow), "≥ 2")
-	line("a bare push, the same", bareSlow, peer, peer.Over(bareSlow), "")
+	line("the same by a bare push", bareSlow, peer, peer.Over(bareSlow), "≥ 2")
 	line("wall s at 100 MB/s, against a bare push", slow, bareSlow, slow.Over(bareSlow), "")
 	line("the same, against restic backup", slow, restic, restic.Over(slow), "")
 	line("CPU s, against zstd -3 of each file", cpu, zstd, cpu.Over(zstd), "")
 	line("wall s on loopback", wall, "-", "-", "")
 	line("requests a session", fmt.Sprintf("%.2f", float64(requests)/float64(n)), "-", "-", "")
 	line("RSS MB", rss, 134, "-", "≤ 134")
+	work := fmt.Sprintf("push %d MB", m.sizeMB)
+	slowly := fmt.Sprintf("%s at %.0f MB/s", work, linkRate/mb)
+	const leastName, bareName = "zstd + SHA-256", "bare push"
 	return []row.Result{
 		{
-			Row: 5, Work: fmt.Sprintf("push %d MB, CPU less 1 ms an object", m.sizeMB), Unit: "s", Ours: bytesOnly,
-			Limit: least, LimitName: "zstd + SHA-256", Ratio: bytesOnly.Over(least), Promise: row.AtMost(1.25),
+			Row: 5, Work: work + ", CPU less 1 ms an object", Unit: "s", Ours: bytesOnly,
+			Limit: least, LimitName: leastName, Ratio: bytesOnly.Over(least), Promise: row.AtMost(1.25),
 		},
 		{
-			Row: 5, Work: fmt.Sprintf("push %d MB at %.0f MB/s", m.sizeMB, linkRate/mb), Unit: "s", Ours: slow,
+			Row: 5, Work: "the same by a bare push instead of ours", Unit: "s", Ours: bareOnly,
+			Limit: least, LimitName: leastName, Ratio: bareOnly.Over(least), Promise: row.AtMost(1.25),
+		},
+		{
+			Row: 5, Work: work + ", CPU", Unit: "s", Ours: cpu,
+			Limit: bareCPU, LimitName: bareName, Ratio: cpu.Over(bareCPU),
+		},
+		{
+			Row: 5, Work: slowly, Unit: "s", Ours: slow,
 			Peer: peer, PeerName: m.rcloneName, Missing: m.rcloneMissing, Ratio: peer.Over(slow), Promise: row.AtLeast(2),
 		},
 		{
-			Row: 5, Work: fmt.Sprintf("push %d MB at %.0f MB/s", m.sizeMB, linkRate/mb), Unit: "s", Ours: slow,
+			Row: 5, Work: "the same by a bare push instead of ours", Unit: "s", Ours: bareSlow,
+			Peer: peer, PeerName: m.rcloneName, Missing: m.rcloneMissing, Ratio: peer.Over(bareSlow), Promise: row.AtLeast(2),
+		},
+		{
+			Row: 5, Work: slowly, Unit: "s", Ours: slow,
+			Limit: bareSlow, LimitName: bareName, Ratio: slow.Over(bareSlow),
+		},
+		{
+			Row: 5, Work: slowly, Unit: "s", Ours: slow,
 			Peer: restic, PeerName: "restic backup", Missing: missing(restic), Ratio: restic.Over(slow),
 		},
 		{
-			Row: 5, Work: fmt.Sprintf("push %d MB, CPU", m.sizeMB), Unit: "s", Ours: cpu,
+			Row: 5, Work: work + ", CPU", Unit: "s", Ours: cpu,
 			Peer: zstd, PeerName: "zstd -3 of each file", Missing: missing(zstd), Ratio: cpu.Over(zstd),
 		},
 	}, os.RemoveAll(home)
