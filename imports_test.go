@@ -22,6 +22,7 @@ var rules = []struct {
 	reason string
 }{
 	{"internal/spare", nil, "a list of buffers knows nothing of what is in them"},
+	{"internal/mutate", []string{"golang.org/x/sync"}, "it knows the rooms as text"},
 	{"codec", []string{module + "/internal/spare", "github.com/klauspost/compress", "github.com/google/uuid"}, "codec is bytes and items: a leaf that everything may use"},
 	{"store/storetest", []string{module + "/store"}, "the suite tests any store, so it knows none"},
 	{"store/internal/vfs", []string{module + "/store/internal/vfs", "golang.org/x/sys"}, "the seam below the stores knows nothing of them"},
@@ -36,7 +37,7 @@ var rules = []struct {
 	{"recorder", []string{module + "/codec", module + "/store", "github.com/google/uuid"}, "it records through a Sink, whichever"},
 	{"listing", []string{module + "/codec", module + "/store", "github.com/google/uuid", "golang.org/x/sync"}, "it lists any Source"},
 	{"replay", []string{module + "/codec", module + "/store", "github.com/google/uuid"}, "it replays from any Source"},
-	{"catalog", []string{module + "/codec", module + "/store", module + "/listing", module + "/replay", "github.com/parquet-go/parquet-go", "golang.org/x/sync"}, "it says of any Source what a listing and a replay would"},
+	{"catalog", []string{module + "/codec", module + "/store", module + "/listing", module + "/replay", "github.com/klauspost/compress", "github.com/parquet-go/parquet-go", "golang.org/x/sync"}, "it says of any Source what a listing and a replay would"},
 	{"mirror", []string{module + "/catalog", module + "/codec", module + "/internal/spare", module + "/store", module + "/listing", module + "/replay", "github.com/google/uuid", "golang.org/x/sync", "go.etcd.io/bbolt"}, "it mirrors any Source to any Putter"},
 	{"search", []string{module + "/codec", module + "/store", module + "/listing", module + "/replay", "golang.org/x/sync"}, "it searches any Source, with any index"},
 	{"index", []string{module + "/codec", module + "/store", module + "/listing", module + "/replay", module + "/search", "github.com/gofrs/flock", "golang.org/x/sync", "modernc.org/sqlite"}, "it keeps what listing and search ask for; SQLite stays in here"},
