@@ -45,9 +45,11 @@ codex:
 	ROLLOUT_CODEX_VERSIONS=all ROLLOUT_PARTS="$$parts" go test -count=1 -timeout 30m -v ./codex && \
 	echo codex | go run ./parts/table "$$parts" /dev/stdin
 
-## mutate: breaks each guarantee; the test that holds it has to notice
+## mutate: breaks each guarantee; the test that holds it has to notice. PART is which of
+## them, as in 1/2
+PART ?= 1/1
 mutate:
-	go run ./internal/mutate
+	go run ./internal/mutate -part $(PART)
 
 ## soak: what takes too long for every change: 1,000 kills of a recorder and of each
 ## command that writes, a million steps of three homes and their mirror, sessions of a

@@ -2,6 +2,7 @@
 // demands that a test notices each. Run it in the module's root:
 //
 //	go run ./internal/mutate [-run TEXT]   break what has TEXT in its row, else everything
+//	go run ./internal/mutate -part K/N     break the K-th of N parts of it
 //	go run ./internal/mutate -table        print the table for docs/guarantees.md
 //
 // The tree is not touched: go test takes the changed file from a temporary
@@ -37,13 +38,24 @@ type mutation struct {
 
 func main() {
 	only := flag.String("run", "", "only the mutations with this `text` in their row")
+	part := flag.String("part", "1/1", "only the `K/N`-th part of the mutations")
 	table := flag.Bool("table", false, "print the table, run nothing")
 	flag.Parse()
 	if *table {
 		fmt.Print(rows(mutations))
 		return
 	}
-	chosen := slices.DeleteFunc(slices.Clone(mutations), func(m mutation) bool { return !strings.Contains(m.row(), *only) })
+	var k, n int
+	if _, err := fmt.Sscanf(*part, "%d/%d", &k, &n); err != nil || k < 1 || k > n {
+		fmt.Fprintf(os.Stderr, "-part %s: is not like 1/2\n", *part)
+		os.Exit(2)
+	}
+	var chosen []mutation
+	for i, m := range mutations {
+		if i%n == k-1 && strings.Contains(m.row(), *only) {
+			chosen = append(chosen, m)
+		}
+	}
 	if err := run(chosen); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
