@@ -36,7 +36,7 @@ unit:
 MUST_RUN ?=
 integration:
 	@log=$$(mktemp) && parts=$$(mktemp) && trap 'rm -f "$$log" "$$parts"' EXIT && cd integration && echo "go test ./..." && \
-	if ROLLOUT_PARTS="$$parts" go test -count=1 -v ./... >"$$log" 2>&1; then grep '^ok' "$$log"; else cat "$$log"; exit 1; fi && \
+	if ROLLOUT_PARTS="$$parts" go test -count=1 -timeout 20m -v ./... >"$$log" 2>&1; then grep '^ok' "$$log"; else cat "$$log"; exit 1; fi && \
 	go run ./parts/table "$$parts" $(MUST_RUN)
 
 ## codex: all versions of the real Codex; fails where they cannot be run
