@@ -171,7 +171,11 @@ func (s *Store) Open(ctx context.Context, name string) (store.File, error) {
 	for attempt := 0; ; attempt++ {
 		f, err := s.openOnly(ctx, name)
 		if err == nil && f == nil {
-			f, err = s.openFound(ctx, name)
+			at, findErr := s.find(ctx, name)
+			if findErr != nil {
+				return nil, wrap("open", name, findErr)
+			}
+			f, err = s.open(ctx, name, at)
 		}
 		if err == nil {
 			return f, nil
@@ -183,7 +187,7 @@ func (s *Store) Open(ctx context.Context, name string) (store.File, error) {
 }
 
 // openOnly opens a log that has a plain form and no other, in half the calls of the
-// system that find and open take. It returns nil if there is a compressed form.
+// system that find and open take. It returns nil if there is another, or none.
 func (s *Store) openOnly(ctx context.Context, name string) (*file, error) {
 	if strings.HasSuffix(name, logSuffix) {
 		if _, err := s.lstat(name + sealedSuffix); !errors.Is(err, fs.ErrNotExist) {
@@ -191,20 +195,14 @@ func (s *Store) openOnly(ctx context.Context, name string) (*file, error) {
 		}
 	}
 	f, err := s.open(ctx, name, form{file: name})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENXIO) || errors.Is(err, fs.ErrPermission) {
 		_, not := s.lstat(name) // what is no regular file is not there, whether it can be opened or not
 		err = cmp.Or(not, err)
 	}
 	return f, err
-}
-
-// openFound opens the form that find finds.
-func (s *Store) openFound(ctx context.Context, name string) (*file, error) {
-	at, err := s.find(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return s.open(ctx, name, at)
 }
 
 func (s *Store) open(ctx context.Context, name string, at form) (*file, error) {
