@@ -141,7 +141,7 @@ func BenchmarkAppendItem(b *testing.B) {
 // theirs.
 func BenchmarkSeal(b *testing.B) {
 	plain := benchSession()
-	enc := encoder()
+	enc := newEncoder()
 	var sealing, encoding, hashing time.Duration
 	b.SetBytes(int64(len(plain)))
 	b.ReportAllocs()

@@ -159,8 +159,8 @@ func TestSealerCuts(t *testing.T) {
 	}
 }
 
-// The stored bytes do not depend on how the plain ones were split, and a Sealer
-// holds no more than a frame, and a step, of them.
+// The stored bytes do not depend on how the plain ones were split, nor on whether they
+// are sealed at once, and a Sealer holds no more than a frame, and a step, of them.
 func TestSealerSplits(t *testing.T) {
 	t.Parallel()
 	const MiB = 1 << 20
@@ -168,11 +168,18 @@ func TestSealerSplits(t *testing.T) {
 	for name, plain := range map[string]string{
 		"short lines": head + text(9*MiB, 100),
 		"no message":  text(3*MiB, 1000),
+		"a small one": head,
+		"a torn line": head[:len(head)-1],
+		"nothing":     "",
 		"long lines":  head + "a\n" + text(9*MiB, 9*MiB) + text(5*MiB, 3*MiB+7),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			want := seal(t, []byte(plain), 1000)
+			before := []byte("before")
+			if got, err := Seal(before, []byte(plain), sha256.Sum256([]byte(plain)), sealTime); err != nil || !bytes.Equal(got, append(before, want...)) {
+				t.Errorf("sealed at once it becomes another file, %v", err)
+			}
 			for seed := range uint64(20) {
 				rnd := rand.New(rand.NewPCG(seed, 1))
 				var got bytes.Buffer
@@ -494,7 +501,7 @@ func TestLargeTable(t *testing.T) {
 	// 9,000 tiny frames, such as a Sealer would not cut.
 	var plain, stored []byte
 	var entries []tableEntry
-	enc := encoder()
+	enc := newEncoder()
 	for i := range 9000 {
 		line := fmt.Appendf(nil, "{\"record_type\":\"state\",\"n\":%d}\n", i)
 		frame := enc.EncodeAll(line, nil)

@@ -21,7 +21,7 @@ func TestList(t *testing.T) {
 	for v := range 3 {
 		l.Put(10 + v) // the last is one too many
 	}
-	if a, b, c := l.Get(), l.Get(), l.Get(); a != 10 || b != 11 || c != 4 {
+	if a, b, c := l.Get(), l.Get(), l.Get(); a != 11 || b != 10 || c != 4 {
 		t.Errorf("got %d, %d, %d", a, b, c)
 	}
 }
