@@ -92,7 +92,7 @@ func cutUUID(s string) (rest string, id uuid.UUID, ok bool) {
 		return "", uuid.Nil, false
 	}
 	id, err := uuid.Parse(s[i:])
-	if err != nil || id.String() != s[i:] {
+	if err != nil || strings.ContainsAny(s[i:], "ABCDEF") {
 		return "", uuid.Nil, false
 	}
 	return s[:i], id, true

@@ -312,7 +312,8 @@ func remove(file string) (err error) {
 type key [16]byte
 
 func keyOf(path, version string) (k key) {
-	sum := sha256.Sum256([]byte(path + "\x00" + version))
+	var room [256]byte
+	sum := sha256.Sum256(append(append(append(room[:0], path...), 0), version...))
 	copy(k[:], sum[:])
 	return k
 }

@@ -55,6 +55,8 @@ func (s *search) locate(ctx context.Context, p position) (position, error) {
 	q := Query{ID: p.id.String(), Light: true}
 	l := &search{Query: q, places: s.places, filter: newFilter(q), window: span{p.time, p.time}.widen()}
 	l.addRoots()
+	ctx, cancel := context.WithCancel(ctx)
+	defer l.end(cancel)
 	defer func() { s.scanned.Add(l.scanned.Load()) }()
 	for {
 		n, err := l.next(ctx)

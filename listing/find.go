@@ -200,11 +200,12 @@ func (f *finder) newest(ctx context.Context, nodes []*node) (it *Item, mode stri
 		if n == nil || err != nil {
 			return nil, "", err
 		}
-		it, err := s.item(ctx, n)
+		it := new(Item)
+		wanted, err := s.item(ctx, n, it)
 		if err != nil {
 			return nil, "", err
 		}
-		if it != nil {
+		if wanted {
 			return it, n.head().HistoryMode, nil
 		}
 	}

@@ -258,67 +258,69 @@ func (n *node) head() *codec.Head {
 	if h := n.files[0].head; h != nil {
 		return h
 	}
-	return &codec.Head{}
+	return &noHead
 }
+
+// noHead is what is known of a head that was not read. It must not change.
+var noHead codec.Head
 
 // items returns the items of those of the rollouts that are wanted.
 func (s *search) items(ctx context.Context, rollouts []*node) ([]Item, error) {
-	found := make([]*Item, len(rollouts))
+	found := make([]Item, len(rollouts))
+	wanted := make([]bool, len(rollouts))
 	failed := make([]error, len(rollouts))
-	err := inParallel(ctx, len(rollouts), func(i int) { found[i], failed[i] = s.item(ctx, rollouts[i]) })
+	err := inParallel(ctx, len(rollouts), func(i int) { wanted[i], failed[i] = s.item(ctx, rollouts[i], &found[i]) })
 	if err := cmp.Or(err, errors.Join(failed...)); err != nil {
 		return nil, err
 	}
-	var items []Item
-	for _, it := range found {
-		if it != nil {
-			items = append(items, *it)
+	items := found[:0]
+	for i := range found {
+		if wanted[i] {
+			items = append(items, found[i])
 		}
 	}
 	return items, nil
 }
 
-// item returns the rollout n as an item, nil if it is not wanted. An error is of what
-// has to be known to tell.
-func (s *search) item(ctx context.Context, n *node) (*Item, error) {
+// item makes it of the rollout n, and reports false if it is not wanted. An error is of
+// what has to be known to tell.
+func (s *search) item(ctx context.Context, n *node, it *Item) (wanted bool, err error) {
 	slices.SortStableFunc(n.files, (*file).compare)
 	if s.filter.needsDescription() {
 		d, err := n.files[0].describe(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", n.files[0].path, err)
+			return false, fmt.Errorf("%s: %w", n.files[0].path, err)
 		}
 		if !s.filter.wantsDescribed(d) {
-			return nil, nil
+			return false, nil
 		}
 	}
 	if s.filter.needsHead() || !s.Light {
 		s.read(ctx, n)
 		if len(n.files) == 0 {
-			return nil, nil
+			return false, nil
 		}
 		first, h := n.files[0], n.head()
 		if !s.filter.wantsHead(h, first.place.Where) {
-			return nil, nil
+			return false, nil
 		}
 		if s.AnyTurn && !s.filter.wantsCwd(h.Cwd, first.place.Where) {
 			has, err := s.filter.hasTurnIn(ctx, first)
 			if err == nil && !has {
-				return nil, nil
+				return false, nil
 			}
 			first.err = cmp.Or(first.err, err) // what cannot be read to its end may have one
 		}
 	}
 	if !s.gather(ctx, n) {
-		return nil, nil
+		return false, nil
 	}
 	s.complete(ctx, n)
 	if len(n.files) == 0 {
-		return nil, nil
+		return false, nil
 	}
-	if it := n.toItem(ctx); s.filter.wants(it) {
-		return it, nil
-	}
-	return nil, nil
+	n.toItem(ctx, it)
+	return s.filter.wants(it), nil
 }
 
 // gather adds copies of n to its files that are at another place in the order, and
@@ -352,10 +354,13 @@ func (s *search) gather(ctx context.Context, n *node) bool {
 // copies returns where p may have a copy of n that is at another place in the order.
 func (s *search) copies(ctx context.Context, n *node, p *Place) []string {
 	first := n.files[0]
-	year, month, day, dated := first.name.Date()
-	home := path.Join(liveDir, year, month, day, first.name.String())
+	home := func() (at string, dated bool) {
+		year, month, day, dated := first.name.Date()
+		return path.Join(liveDir, year, month, day, first.name.String()), dated
+	}
 	if s.byUpdate() {
-		paths := []string{home}
+		at, dated := home()
+		paths := []string{at}
 		if p.Where == Local || !dated {
 			paths = append(paths, path.Join(archivedDir, first.name.String()), path.Join(liveDir, first.name.String()))
 		}
@@ -364,9 +369,10 @@ func (s *search) copies(ctx context.Context, n *node, p *Place) []string {
 	switch {
 	case len(s.places) == 1 || p == first.place:
 	case first.misplaced:
-		c := &file{place: p, path: home, name: first.name}
+		at, _ := home()
+		c := &file{place: p, path: at, name: first.name}
 		if d, err := c.describe(ctx); err == nil && d.Path == first.path {
-			return []string{home}
+			return []string{at}
 		}
 	case !n.isIn(p.Where):
 		if d, err := first.describe(ctx); err == nil && d.Path != "" && d.Path != first.path {
@@ -396,11 +402,11 @@ func (s *search) complete(ctx context.Context, n *node) {
 	})
 }
 
-// toItem returns what n's files tell.
-func (n *node) toItem(ctx context.Context) *Item {
+// toItem makes it what n's files tell.
+func (n *node) toItem(ctx context.Context, it *Item) {
 	first, head := n.files[0], n.head()
 	newest := first
-	it := &Item{
+	*it = Item{
 		ID:        first.name.Session,
 		RolloutID: first.name.Rollout,
 		Path:      first.path,
@@ -423,11 +429,12 @@ func (n *node) toItem(ctx context.Context) *Item {
 	}
 	it.Updated = knownTime(newest.info.ModTime)
 	it.Version = newest.info.Version
-	for _, f := range append([]*file{newest}, n.files...) {
-		if it.PlainSize == nil && f.info.Size >= 0 {
-			it.PlainSize = new(f.info.Size)
-			it.Lines = lines(f.info)
-		}
+	sized := newest
+	if i := slices.IndexFunc(n.files, func(f *file) bool { return f.info.Size >= 0 }); newest.info.Size < 0 && i >= 0 {
+		sized = n.files[i]
+	}
+	if sized.info.Size >= 0 {
+		it.PlainSize, it.Lines = new(sized.info.Size), lines(sized.info)
 	}
 	for _, f := range n.files {
 		for _, p := range f.problems(ctx) {
@@ -442,14 +449,20 @@ func (n *node) toItem(ctx context.Context) *Item {
 			it.Tokens = f.tokens
 		}
 	}
-	it.AddHead(head)
-	if t, ok := first.name.Time(); it.Created == nil && ok {
-		it.Created = knownTime(t)
+	if head != &noHead {
+		it.AddHead(head)
 	}
-	if wall, ok := first.name.Wall(); it.Created == nil && ok {
-		it.Created = &wall
-		if first.head != nil {
-			it.Problems = append(it.Problems, "no time of creation but the file name's, in an unknown time zone")
+	if it.Created == nil {
+		if t, ok := first.name.Time(); ok {
+			it.Created = knownTime(t)
+		}
+	}
+	if it.Created == nil {
+		if wall, ok := first.name.Wall(); ok {
+			it.Created = &wall
+			if first.head != nil {
+				it.Problems = append(it.Problems, "no time of creation but the file name's, in an unknown time zone")
+			}
 		}
 	}
 	d, err := first.describe(ctx)
@@ -459,7 +472,6 @@ func (n *node) toItem(ctx context.Context) *Item {
 	it.Path = cmp.Or(d.Path, it.Path)
 	it.Archived = d.Archived
 	it.Name = known(d.Name)
-	return it
 }
 
 // AddHead has a Light item tell what the head of its file says.
@@ -544,26 +556,35 @@ func reason(err error) string {
 
 // lines returns the number of lines, of a file whose store counted them.
 func lines(i store.Info) *int64 {
-	n, err := strconv.ParseInt(i.Meta[store.MetaLines], 10, 64)
+	s, ok := i.Meta[store.MetaLines]
+	if !ok {
+		return nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
 		return nil
 	}
-	return &n
+	return new(n)
 }
 
 func known(s string) *string {
 	if s == "" {
 		return nil
 	}
-	return &s
+	return new(s)
 }
 
 // knownTime returns nil also for times that JSON cannot say, which ids and files
 // can have.
 func knownTime(t time.Time) *time.Time {
-	t = t.UTC()
-	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 {
+	if s := t.Unix(); t.IsZero() || s < firstSecond || s > lastSecond {
 		return nil
 	}
-	return &t
+	return new(t.UTC())
 }
+
+// The years 0 to 9999, in seconds since 1970.
+var (
+	firstSecond = time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
+	lastSecond  = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).Unix()
+)

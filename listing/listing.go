@@ -277,7 +277,9 @@ const (
 // meanwhile is none, and a directory that is missing is empty. An error is
 // ErrCursor, the context's, or from listing a directory.
 func Page(ctx context.Context, places []Place, q Query) (Result, error) {
+	ctx, cancel := context.WithCancel(ctx)
 	s, err := newSearch(ctx, places, q)
+	defer s.end(cancel)
 	if err != nil {
 		return Result{}, err
 	}
@@ -321,7 +323,10 @@ var ErrScanLimit = errors.New("the limit of what may be looked at is reached")
 // ErrScanLimit.
 func All(ctx context.Context, places []Place, q Query) iter.Seq2[Item, error] {
 	return func(yield func(Item, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
 		s, err := newSearch(ctx, places, q)
+		defer s.end(cancel)
+		s.all = true
 		for end := false; err == nil && !end; {
 			var items []Item
 			items, end, err = s.step(ctx, maxBatch)

@@ -712,7 +712,7 @@ func TestListsAhead(t *testing.T) {
 		if got := all(t, local(s), listing.Query{Light: true}); len(got) != days {
 			t.Errorf("%d sessions, want %d", len(got), days)
 		}
-		if took, n := time.Since(begin), s.lists.Load(); took > time.Duration(n)*time.Second/4 {
+		if took, n := time.Since(begin), s.lists.Load(); took > time.Duration(n)*time.Second/6 {
 			t.Errorf("%d directories, of which each takes a second, took %v", n, took)
 		}
 		s = &slowLists{Source: home}

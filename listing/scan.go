@@ -20,9 +20,10 @@ import (
 type directory struct {
 	place *Place
 	path  string
-	deep  bool  // it is all directories of the place
-	from  *node // only rollouts behind this one are left
-	keep  int   // how many were kept the last time
+	deep  bool        // it is all directories of the place
+	from  *node       // only rollouts behind this one are left
+	keep  int         // how many were kept the last time
+	ahead chan listed // nil: nobody has begun to list it
 }
 
 // How many rollouts of a directory are kept at a time: enough for many pages at
@@ -33,43 +34,61 @@ const (
 	maxKeep = 1 << 15
 )
 
-// listAhead is how many directories of those that were listed one more may be listed
-// for that is not needed yet. The first page lists none.
+// listAhead is how many directories of those that were listed for a page one more may be
+// listed for that is not needed yet: the first page lists none. For All it is one.
 const listAhead = 4
 
-// list lists the first directory of the queue, and as many of the next as are worth it.
+// list lists the first directory of the queue, and has the next be listed meanwhile, as
+// far as they are worth it.
 func (s *search) list(ctx context.Context) error {
-	dirs := []*node{s.pop()}
-	if ahead := min(s.listed/listAhead, parallel) - 1; ahead > 0 {
-		dirs = append(dirs, s.queue.popDirs(ahead)...)
+	n := s.pop()
+	s.goAhead(ctx)
+	s.listed++
+	var l listed
+	if n.dir.ahead != nil {
+		l = <-n.dir.ahead
+		s.ahead--
+	} else {
+		l = s.listOne(ctx, n)
 	}
-	s.listed += len(dirs)
-	found := make([]listed, len(dirs))
-	var g errgroup.Group
-	for i, n := range dirs {
-		g.Go(func() (err error) {
-			found[i], err = s.listOne(ctx, n)
-			return err
-		})
+	if l.err != nil {
+		return l.err
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for i, n := range dirs {
-		s.queueListed(n, found[i])
-	}
+	s.queueListed(n, l)
 	return nil
 }
 
-// listed is what lies in a directory.
+// goAhead begins to list the directories that come next.
+func (s *search) goAhead(ctx context.Context) {
+	most := s.listed + s.ahead
+	if !s.all {
+		most /= listAhead
+	}
+	most = min(most, parallel) - 1
+	if s.ahead >= most {
+		return
+	}
+	for _, n := range s.queue.firstDirs(most) {
+		if n.dir.ahead != nil || s.ahead >= most {
+			continue
+		}
+		ahead := make(chan listed, 1)
+		n.dir.ahead = ahead
+		s.ahead++
+		s.running.Go(func() { ahead <- s.listOne(ctx, n) })
+	}
+}
+
+// listed is what lies in a directory, or why that is not known.
 type listed struct {
 	below []*node
 	kept  selection
+	err   error
 }
 
 // listOne returns the first rollouts that lie in a directory, and the directories. It
 // may run several times at once.
-func (s *search) listOne(ctx context.Context, n *node) (listed, error) {
+func (s *search) listOne(ctx context.Context, n *node) listed {
 	d := n.dir
 	l := listed{kept: selection{order: &s.queue, limit: min(max(2*d.keep, minKeep), maxKeep)}}
 	add := func(found *node) {
@@ -79,15 +98,15 @@ func (s *search) listOne(ctx context.Context, n *node) (listed, error) {
 	}
 	if d.deep {
 		var mu sync.Mutex
-		err := walk(ctx, roots(d.place), store.ListOptions{Unordered: true}, func(*node) bool { return true }, func(_ *node, e store.Entry) {
+		l.err = walk(ctx, roots(d.place), store.ListOptions{Unordered: true}, func(*node) bool { return true }, func(_ *node, e store.Entry) {
 			found := s.found(d.place, e, n.span)
 			mu.Lock()
 			defer mu.Unlock()
 			add(found)
 		})
-		return l, err
+		return l
 	}
-	err := listOne(ctx, d.place, d.path, store.ListOptions{Unordered: true, NamesOnly: (d.place.Known == nil || s.Light) && !s.Versions}, func(e store.Entry) {
+	l.err = listOne(ctx, d.place, d.path, store.ListOptions{Unordered: true, NamesOnly: (d.place.Known == nil || s.Light) && !s.Versions}, func(e store.Entry) {
 		switch {
 		case !e.Dir:
 			add(s.found(d.place, e, n.span))
@@ -95,7 +114,7 @@ func (s *search) listOne(ctx context.Context, n *node) (listed, error) {
 			l.below = append(l.below, n.below(e))
 		}
 	})
-	return l, err
+	return l
 }
 
 // queueListed queues what was listed of a directory and, if there is more, the directory
@@ -106,7 +125,7 @@ func (s *search) queueListed(n *node, l listed) {
 	}
 	if l.kept.full {
 		rest := *n.dir
-		rest.from, rest.keep = l.kept.nodes[0], l.kept.limit
+		rest.from, rest.keep, rest.ahead = l.kept.nodes[0], l.kept.limit, nil
 		at := n.span
 		if s.Oldest {
 			at.lo = rest.from.lo

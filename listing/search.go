@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -160,23 +161,15 @@ func (q *queue) Pop() any {
 	return n
 }
 
-// popDirs takes the first directories that were not listed yet, at most n.
-func (q *queue) popDirs(n int) (dirs []*node) {
-	var rest []*node
+// firstDirs returns the first directories that were not listed yet, at most n.
+func (q *queue) firstDirs(n int) (dirs []*node) {
 	for _, x := range q.nodes {
 		if x.dir != nil && x.dir.from == nil {
 			dirs = append(dirs, x)
-		} else {
-			rest = append(rest, x)
 		}
 	}
 	slices.SortFunc(dirs, q.compare)
-	if n = min(n, len(dirs)); n == 0 {
-		return nil
-	}
-	q.nodes = append(rest, dirs[n:]...)
-	heap.Init(q)
-	return dirs[:n]
+	return dirs[:max(0, min(n, len(dirs)))]
 }
 
 // A search goes through the trees of all places in an order. It looks at whatever
@@ -189,15 +182,18 @@ type search struct {
 	filter  *filter
 	queue   queue
 	after   *position
-	window  span         // the times that are wanted
-	listed  int          // directories so far
+	window  span // the times that are wanted
+	all     bool // nobody stops at a page
+	listed  int  // directories so far
+	ahead   int  // directories that are being listed, or were, before their turn
+	running sync.WaitGroup
 	scanned atomic.Int64 // heads read
 	batch   int          // rollouts that are looked at together
 	last    position     // of the last rollout that was looked at
 	limited bool         // MaxScan is reached
 }
 
-// newSearch returns the search for q.
+// newSearch returns the search for q, which needs an end, after an error too.
 func newSearch(ctx context.Context, places []Place, q Query) (*search, error) {
 	s := &search{Query: q, places: places, filter: newFilter(q), window: always, queue: queue{oldest: q.Oldest}, batch: parallel}
 	var slack time.Duration
@@ -216,7 +212,7 @@ func newSearch(ctx context.Context, places []Place, q Query) (*search, error) {
 			p, err = s.locate(ctx, p)
 		}
 		if err != nil {
-			return nil, err
+			return s, err
 		}
 		s.after = &p
 		if q.Oldest {
@@ -227,6 +223,12 @@ func newSearch(ctx context.Context, places []Place, q Query) (*search, error) {
 	}
 	s.addRoots()
 	return s, nil
+}
+
+// end stops what s has begun with the context of cancel, and waits for it.
+func (s *search) end(cancel context.CancelFunc) {
+	cancel()
+	s.running.Wait()
 }
 
 func (s *search) byUpdate() bool { return s.Order == Updated }

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"iter"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 
@@ -78,6 +79,8 @@ type Hit struct {
 const (
 	// parallel is how many sessions are looked into at a time.
 	parallel = 16
+	// maxEarly is how many sessions are listed while indexes are asked.
+	maxEarly = 4096
 	// decoding is how many bytes of rollouts may be decoded at a time. One that is larger
 	// is decoded alone: it may have lines of any length.
 	decoding = 64 << 20
@@ -103,7 +106,11 @@ func (s *Search) Sessions(ctx context.Context) iter.Seq2[Session, error] {
 				continue
 			}
 			ask := sync.OnceValue(func() Known { return w.ask(index) })
-			running.Go(func() { ask() }) // while directories are listed
+			w.asked.Add(1)
+			running.Go(func() { // while directories are listed
+				ask()
+				w.asked.Add(-1)
+			})
 			w.index[where] = ask
 		}
 		waiting := make([]chan looked, 0, parallel)
@@ -115,10 +122,27 @@ func (s *Search) Sessions(ctx context.Context) iter.Seq2[Session, error] {
 			}
 			return l.Total == 0 && l.Err == nil || yield(l.Session, nil)
 		}
+		take := func(items []listing.Item) bool {
+			for _, it := range items {
+				known, may := w.known(it)
+				if known && !may {
+					continue
+				}
+				if len(waiting) == parallel && !next() {
+					return false
+				}
+				waiting = append(waiting, w.begin(&running, it, known))
+			}
+			return true
+		}
 		filter := s.Filter
 		filter.Light, filter.Versions, filter.Preview = true, true, -1
+		var early []listing.Item
 		for it, err := range listing.All(ctx, s.Places, filter) {
 			if err != nil {
+				if !take(early) {
+					return
+				}
 				for len(waiting) > 0 {
 					if !next() {
 						return
@@ -127,16 +151,16 @@ func (s *Search) Sessions(ctx context.Context) iter.Seq2[Session, error] {
 				yield(Session{}, err)
 				return
 			}
-			known, may := w.known(it)
-			if known && !may {
+			if early = append(early, it); len(early) < maxEarly && !w.answered() {
 				continue
 			}
-			if len(waiting) == parallel && !next() {
+			if !take(early) {
 				return
 			}
-			result := make(chan looked, 1)
-			waiting = append(waiting, result)
-			running.Go(func() { result <- looked{w.look(it), !known} })
+			early = early[:0]
+		}
+		if !take(early) {
+			return
 		}
 		for len(waiting) > 0 {
 			if !next() {
@@ -147,6 +171,13 @@ func (s *Search) Sessions(ctx context.Context) iter.Seq2[Session, error] {
 			yield(Session{}, err)
 		}
 	}
+}
+
+// begin looks into a session, and says in the end what it found.
+func (w *worker) begin(running *sync.WaitGroup, it listing.Item, known bool) chan looked {
+	result := make(chan looked, 1)
+	running.Go(func() { result <- looked{w.look(it), !known} })
+	return result
 }
 
 // looked is a session that was looked into.
@@ -160,6 +191,7 @@ type worker struct {
 	*Search
 	ctx    context.Context
 	index  map[string]func() Known // by place
+	asked  atomic.Int32            // those that have not answered
 	memory *semaphore.Weighted
 	blocks sync.Pool
 }
@@ -175,6 +207,9 @@ func (w *worker) ask(x Index) Known {
 	}
 	return known
 }
+
+// answered reports whether to know of an item is not to wait.
+func (w *worker) answered() bool { return w.asked.Load() == 0 }
 
 // known asks the index for an item.
 func (w *worker) known(it listing.Item) (known, may bool) {

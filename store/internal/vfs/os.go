@@ -2,13 +2,13 @@ package vfs
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -228,5 +228,10 @@ func (f *OS) Version(_ string, fi fs.FileInfo) string {
 	if t := ChangeTime(fi); !t.IsZero() {
 		changed = t.UnixNano()
 	}
-	return fmt.Sprintf("%x-%x-%x-%x", fi.Size(), fi.ModTime().UnixNano(), changed, inode(fi))
+	var room [4 * (1 + 16 + 1)]byte
+	v := strconv.AppendInt(room[:0], fi.Size(), 16)
+	v = strconv.AppendInt(append(v, '-'), fi.ModTime().UnixNano(), 16)
+	v = strconv.AppendInt(append(v, '-'), changed, 16)
+	v = strconv.AppendUint(append(v, '-'), inode(fi), 16)
+	return string(v)
 }
