@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path"
@@ -12,6 +13,7 @@ import (
 // have a second lock. What lies behind one is fs.ErrNotExist.
 type opener interface {
 	Open(name string) (*os.File, error)
+	OpenDir(name string) (Dir, error)
 	Lstat(name string) (fs.FileInfo, error)
 	Close() error
 }
@@ -49,6 +51,45 @@ func (o byElement) Open(name string) (*os.File, error) {
 	}
 	return o.root.Open(filepath.FromSlash(name))
 }
+
+func (o byElement) OpenDir(name string) (Dir, error) {
+	names, err := o.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	reached, err := names.Stat()
+	if err == nil && !reached.IsDir() {
+		err = &fs.PathError{Op: "open", Path: name, Err: syscall.ENOTDIR}
+	}
+	var root *os.Root
+	if err == nil {
+		root, err = o.root.OpenRoot(filepath.FromSlash(name))
+	}
+	if err != nil {
+		return nil, errors.Join(err, names.Close())
+	}
+	d := &dir{names, root}
+	// An os.Root is opened through links that stay in o.root.
+	opened, err := root.Stat(".")
+	if err == nil && !os.SameFile(reached, opened) {
+		err = &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// A dir is one directory twice: an *os.File has the names of what lies in it and
+// nothing to look at one of them, and an os.Root has that and no names.
+type dir struct {
+	*os.File
+	root *os.Root
+}
+
+func (d *dir) Lstat(element string) (fs.FileInfo, error) { return d.root.Lstat(element) }
+
+func (d *dir) Close() error { return errors.Join(d.File.Close(), d.root.Close()) }
 
 func (o byElement) Lstat(name string) (fs.FileInfo, error) {
 	if name != "." {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -76,4 +78,77 @@ func (b *beneath) Lstat(name string) (fs.FileInfo, error) {
 	}
 	fi, err := f.Stat()
 	return fi, errors.Join(err, f.Close())
+}
+
+// OpenDir opens a directory.
+func (b *beneath) OpenDir(name string) (Dir, error) {
+	f, err := b.Open(name) // with O_DIRECTORY, a link would be no directory
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.IsDir() {
+		err = &fs.PathError{Op: "open", Path: name, Err: syscall.ENOTDIR}
+	}
+	var conn syscall.RawConn
+	if err == nil {
+		conn, err = f.SyscallConn()
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &names{f, conn}, nil
+}
+
+// names is an open directory. An os.Root would take a fifth more than the system to
+// describe what lies in it.
+type names struct {
+	*os.File
+	conn syscall.RawConn
+}
+
+func (d *names) Lstat(element string) (fs.FileInfo, error) {
+	fi := &stat{name: element}
+	var failed error
+	err := d.conn.Control(func(dir uintptr) {
+		for {
+			failed = unix.Fstatat(int(dir), element, &fi.Stat_t, unix.AT_SYMLINK_NOFOLLOW)
+			if failed != unix.EINTR {
+				return
+			}
+		}
+	})
+	if err != nil {
+		failed = fs.ErrClosed
+	}
+	if failed != nil {
+		return nil, &fs.PathError{Op: "lstat", Path: element, Err: failed}
+	}
+	return fi, nil
+}
+
+// stat is what the system says of a file.
+type stat struct {
+	unix.Stat_t
+	name string
+}
+
+func (s *stat) Name() string       { return s.name }
+func (s *stat) Size() int64        { return s.Stat_t.Size }
+func (s *stat) ModTime() time.Time { return time.Unix(s.Mtim.Unix()) }
+func (s *stat) IsDir() bool        { return s.Mode().IsDir() }
+func (s *stat) Sys() any           { return &s.Stat_t }
+
+func (s *stat) Mode() fs.FileMode {
+	const perm = 0o777
+	mode := fs.FileMode(s.Stat_t.Mode & perm)
+	switch s.Stat_t.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return mode
+	case unix.S_IFDIR:
+		return mode | fs.ModeDir
+	case unix.S_IFLNK:
+		return mode | fs.ModeSymlink
+	}
+	return mode | fs.ModeIrregular // nobody asks what else it is
 }

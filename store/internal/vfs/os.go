@@ -46,44 +46,7 @@ func (f *OS) Close() error { return errors.Join(f.opener.Close(), f.root.Close()
 func (f *OS) Open(name string) (File, error) { return file(f.opener.Open(name)) }
 
 // OpenDir opens a directory, through no symbolic link.
-func (f *OS) OpenDir(name string) (Dir, error) {
-	names, err := f.opener.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	reached, err := names.Stat()
-	if err == nil && !reached.IsDir() {
-		err = &fs.PathError{Op: "open", Path: name, Err: syscall.ENOTDIR}
-	}
-	var root *os.Root
-	if err == nil {
-		root, err = f.root.OpenRoot(filepath.FromSlash(name))
-	}
-	if err != nil {
-		return nil, errors.Join(err, names.Close())
-	}
-	d := &dir{names, root}
-	// An os.Root is opened through links that stay in f.root.
-	opened, err := root.Stat(".")
-	if err == nil && !os.SameFile(reached, opened) {
-		err = &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
-	}
-	if err != nil {
-		return nil, errors.Join(err, d.Close())
-	}
-	return d, nil
-}
-
-// A dir is one directory twice: an *os.File has the names of what lies in it and
-// nothing to look at one of them, and an os.Root has that and no names.
-type dir struct {
-	*os.File
-	root *os.Root
-}
-
-func (d *dir) Lstat(element string) (fs.FileInfo, error) { return d.root.Lstat(element) }
-
-func (d *dir) Close() error { return errors.Join(d.File.Close(), d.root.Close()) }
+func (f *OS) OpenDir(name string) (Dir, error) { return f.opener.OpenDir(name) }
 
 // Create creates a file for appending with mode 0600; one that exists is
 // fs.ErrExist.

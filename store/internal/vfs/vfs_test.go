@@ -152,6 +152,12 @@ func testFS(t *testing.T, fsys vfs.FS) {
 	if !fi.ModTime().Equal(when) || fi.Size() != 0 || !fi.Mode().IsRegular() || fi.Name() != "l" {
 		t.Errorf("Dir.Lstat = %v, %d, %v, %s", fi.ModTime(), fi.Size(), fi.Mode(), fi.Name())
 	}
+	if same, err := fsys.Lstat("a/l"); err != nil || fsys.Version("a/l", fi) != fsys.Version("a/l", same) {
+		t.Errorf("Dir.Lstat has version %s, and Lstat %s, %v", fsys.Version("a/l", fi), fsys.Version("a/l", same), err)
+	}
+	if fi, err := d.Lstat("b"); err != nil || !fi.IsDir() {
+		t.Errorf("Dir.Lstat of a directory = %v, %v", fi, err)
+	}
 	_, err = d.Lstat("none")
 	wantErr(t, "Lstat of nothing", err, fs.ErrNotExist)
 	var names []string
