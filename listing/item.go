@@ -88,6 +88,11 @@ func (f *file) updateSpan() span {
 	return bounds
 }
 
+// wanted reports whether the place has not ruled the file out.
+func (f *file) wanted() bool {
+	return f.place.Skip == nil || f.info.Version == "" || !f.place.Skip(f.path, f.info.Version)
+}
+
 // look has the file's info complete, and reports false if the file is not there.
 func (f *file) look(ctx context.Context) bool {
 	if f.looked {
@@ -266,7 +271,11 @@ var noHead codec.Head
 
 // items returns the items of those of the rollouts that are wanted.
 func (s *search) items(ctx context.Context, rollouts []*node) ([]Item, error) {
-	found := make([]Item, len(rollouts))
+	found := s.unused
+	if s.unused = nil; cap(found) < len(rollouts) {
+		found = make([]Item, len(rollouts))
+	}
+	found = found[:len(rollouts)]
 	wanted := make([]bool, len(rollouts))
 	failed := make([]error, len(rollouts))
 	err := inParallel(ctx, len(rollouts), func(i int) { wanted[i], failed[i] = s.item(ctx, rollouts[i], &found[i]) })
@@ -278,6 +287,9 @@ func (s *search) items(ctx context.Context, rollouts []*node) ([]Item, error) {
 		if wanted[i] {
 			items = append(items, found[i])
 		}
+	}
+	if len(items) == 0 { // as for most of a search
+		s.unused = found
 	}
 	return items, nil
 }
@@ -312,7 +324,7 @@ func (s *search) item(ctx context.Context, n *node, it *Item) (wanted bool, err 
 			first.err = cmp.Or(first.err, err) // what cannot be read to its end may have one
 		}
 	}
-	if !s.gather(ctx, n) {
+	if !s.gather(ctx, n) || !slices.ContainsFunc(n.files, (*file).wanted) {
 		return false, nil
 	}
 	s.complete(ctx, n)

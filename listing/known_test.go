@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -136,4 +137,52 @@ func said(t *testing.T, items []listing.Item) (s string) {
 		s += string(p) + "\n"
 	}
 	return s
+}
+
+// A rollout is left out if all of its files are, and else is as it was.
+func TestSkip(t *testing.T) {
+	t.Parallel()
+	home, mirror := memfs.New(nil), memfs.New(nil)
+	start := noon
+	at := func(n int) string { return dated(start, v7(start, n)) }
+	archived := "archived_sessions/" + path.Base(at(4))
+	for n := range 5 {
+		content := g1(v7(start, n), start, "/w")
+		if n == 4 { // archived at home, in the mirror where it was
+			putAt(t, home, archived, content, start)
+		} else {
+			putAt(t, home, at(n), content, start)
+		}
+		putAt(t, mirror, at(n), content, start)
+	}
+	skip := map[string][]string{
+		listing.Local:  {at(1), at(3), archived},
+		listing.Mirror: {at(2), at(3), at(4)},
+	}
+	places := []listing.Place{{Where: listing.Local, Source: home}, {Where: listing.Mirror, Source: mirror}}
+	for _, q := range []listing.Query{
+		{Light: true, Versions: true},
+		{Light: true, Versions: true, Oldest: true},
+		{Light: true, Versions: true, Cwd: "/w"},
+		{Light: true, Versions: true, Order: listing.Updated},
+	} {
+		var want []listing.Item
+		for _, it := range all(t, places, q) {
+			if it.RolloutID != v7(start, 3) && it.RolloutID != v7(start, 4) {
+				want = append(want, it)
+			}
+		}
+		some := slices.Clone(places)
+		for i := range some {
+			some[i].Skip = func(path, version string) bool {
+				if version == "" {
+					t.Errorf("%s is asked about without a version", path)
+				}
+				return slices.Contains(skip[some[i].Where], path)
+			}
+		}
+		if got := all(t, some, q); len(got) != 3 || said(t, got) != said(t, want) {
+			t.Errorf("%+v:\n got %s\nwant %s", q, said(t, got), said(t, want))
+		}
+	}
 }

@@ -80,6 +80,10 @@ type Place struct {
 	// What it returns has to be what the file says: the list is the same with it and
 	// without, but that it may know an Item's Lines where else they would be nil.
 	Known func(ctx context.Context, path string, n codec.Name, version string) (Known, bool)
+	// Skip, unless nil, reports that nothing is wanted of the file at path in that version,
+	// an Info.Version that a List has told: a rollout of whose files that is true is not
+	// listed. It may be called concurrently.
+	Skip func(path, version string) bool
 	// Learn, unless nil, is told what was read of a file, for Known to know. It may be
 	// called concurrently, and must not change what it is told.
 	Learn func(path, version string, k Known)

@@ -134,9 +134,7 @@ func (s *search) queueListed(n *node, l listed) {
 		}
 		heap.Push(&s.queue, &node{span: at, dir: &rest})
 	}
-	for _, k := range l.kept.nodes {
-		heap.Push(&s.queue, k)
-	}
+	s.queue.add(l.kept.nodes)
 }
 
 // found returns a listed file as a node, nil if it is no rollout or not one that is
@@ -226,8 +224,8 @@ func walk(ctx context.Context, dirs []*node, o store.ListOptions, enter func(dir
 	return nil
 }
 
-// A selection keeps the first nodes of an order, as a heap with the last of them on
-// top.
+// A selection keeps the first nodes of an order, once there are more as a heap with the
+// last of them on top.
 type selection struct {
 	order *queue
 	nodes []*node
@@ -243,10 +241,13 @@ func (l *selection) compare(a, b *node) int {
 
 func (l *selection) add(n *node) {
 	if len(l.nodes) < l.limit {
-		heap.Push(l, n)
+		l.nodes = append(l.nodes, n)
 		return
 	}
-	l.full = true
+	if !l.full { // few have so many that they have to be a heap
+		l.full = true
+		heap.Init(l)
+	}
 	if l.compare(n, l.nodes[0]) < 0 {
 		l.nodes[0] = n
 		heap.Fix(l, 0)
@@ -256,5 +257,5 @@ func (l *selection) add(n *node) {
 func (l *selection) Len() int           { return len(l.nodes) }
 func (l *selection) Less(i, j int) bool { return l.compare(l.nodes[i], l.nodes[j]) > 0 }
 func (l *selection) Swap(i, j int)      { l.nodes[i], l.nodes[j] = l.nodes[j], l.nodes[i] }
-func (l *selection) Push(n any)         { l.nodes = append(l.nodes, n.(*node)) }
+func (l *selection) Push(any)           { panic("a selection grows without") }
 func (l *selection) Pop() any           { panic("a selection only grows") }

@@ -161,6 +161,19 @@ func (q *queue) Pop() any {
 	return n
 }
 
+// add adds nodes, all at once if they are many.
+func (q *queue) add(nodes []*node) {
+	const many = 8 // times as few of them as there are: what each costs to find its place
+	if len(nodes) > len(q.nodes)/many {
+		q.nodes = append(q.nodes, nodes...)
+		heap.Init(q)
+		return
+	}
+	for _, n := range nodes {
+		heap.Push(q, n)
+	}
+}
+
 // firstDirs returns the first directories that were not listed yet, at most n.
 func (q *queue) firstDirs(n int) (dirs []*node) {
 	for _, x := range q.nodes {
@@ -191,6 +204,7 @@ type search struct {
 	batch   int          // rollouts that are looked at together
 	last    position     // of the last rollout that was looked at
 	limited bool         // MaxScan is reached
+	unused  []Item       // room for what items returns
 }
 
 // newSearch returns the search for q, which needs an end, after an error too.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io/fs"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -138,7 +139,7 @@ func (s *Search) Sessions(ctx context.Context) iter.Seq2[Session, error] {
 		filter := s.Filter
 		filter.Light, filter.Versions, filter.Preview = true, true, -1
 		var early []listing.Item
-		for it, err := range listing.All(ctx, s.Places, filter) {
+		for it, err := range listing.All(ctx, w.places(), filter) {
 			if err != nil {
 				if !take(early) {
 					return
@@ -206,6 +207,24 @@ func (w *worker) ask(x Index) Known {
 		return func(string, string) (bool, bool) { return false, true }
 	}
 	return known
+}
+
+// places are those of the search, which leave out what an index has ruled out by then.
+func (w *worker) places() []listing.Place {
+	places := slices.Clone(w.Places)
+	for i := range places {
+		p := &places[i]
+		if ask, ok := w.index[p.Where]; ok && p.Skip == nil {
+			p.Skip = func(path, version string) bool {
+				if !w.answered() {
+					return false
+				}
+				known, may := ask()(path, version)
+				return known && !may
+			}
+		}
+	}
+	return places
 }
 
 // answered reports whether to know of an item is not to wait.
