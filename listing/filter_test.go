@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -237,7 +239,7 @@ func TestFlatDirectory(t *testing.T) {
 		}
 		files["archived_sessions/"+codec.NewName(start.Add(time.Duration(i%25-12)*time.Hour), id).String()] = g1(id, start, "/w")
 	}
-	home := &spy{Source: tree(t, files)}
+	home := &spy{Source: shuffled{tree(t, files)}}
 	for _, q := range []listing.Query{{Order: listing.Created}, {Order: listing.Updated}, {Order: listing.Created, Oldest: true}} {
 		q.Light = true
 		home.listed = nil
@@ -265,6 +267,31 @@ func TestFlatDirectory(t *testing.T) {
 	}
 	if got := pages(t, local(home), listing.Query{Limit: 997, Preview: -1}); len(got) != n {
 		t.Errorf("pages have %d items, want %d", len(got), n)
+	}
+}
+
+// shuffled lists in no order, if it may.
+type shuffled struct{ store.Source }
+
+func (s shuffled) List(ctx context.Context, dir string, o store.ListOptions) iter.Seq2[store.Entry, error] {
+	return func(yield func(store.Entry, error) bool) {
+		var entries []store.Entry
+		for e, err := range s.Source.List(ctx, dir, o) {
+			if err != nil {
+				yield(e, err)
+				return
+			}
+			entries = append(entries, e)
+		}
+		if o.Unordered {
+			r := rand.New(rand.NewPCG(1, uint64(len(entries))))
+			r.Shuffle(len(entries), func(i, j int) { entries[i], entries[j] = entries[j], entries[i] })
+		}
+		for _, e := range entries {
+			if !yield(e, nil) {
+				return
+			}
+		}
 	}
 }
 

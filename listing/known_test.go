@@ -184,5 +184,9 @@ func TestSkip(t *testing.T) {
 		if got := all(t, some, q); len(got) != 3 || said(t, got) != said(t, want) {
 			t.Errorf("%+v:\n got %s\nwant %s", q, said(t, got), said(t, want))
 		}
+		q.Versions = false // and nothing tells them
+		if got := all(t, some, q); q.Cwd == "" && q.Order == "" && len(got) != 5 {
+			t.Errorf("%+v: %d items, want 5", q, len(got))
+		}
 	}
 }
