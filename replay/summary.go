@@ -48,8 +48,8 @@ const (
 //   - by keys that stand twice in a line, and by records of other programs on one
 //     line with Codex's.
 //
-// Memory is that of the longest line that may change a number, and about 4 MiB. A
-// Summarizer is for one goroutine.
+// Memory is about 4 MiB and the longest line that may change a number, three times as
+// much while that is gathered. A Summarizer is for one goroutine.
 type Summarizer struct {
 	b       *entryBuilder // it gets the lines that may change a number
 	summary Summary
@@ -131,6 +131,10 @@ func (s *Summarizer) gather(part []byte, ended bool) {
 		}
 		if s.passing {
 			break
+		}
+		if n := cap(s.part); n > maxKept && len(s.part)+len(part) > n {
+			// append would grow by a quarter, and leave as much behind as four lines have.
+			s.part = append(make([]byte, 0, 2*n), s.part...)
 		}
 		s.part = append(s.part, part...)
 		if ended || s.reading || len(s.part) < headLen {

@@ -394,6 +394,25 @@ func TestSummaryKeepsNoLongLines(t *testing.T) { // not parallel: others allocat
 	}
 }
 
+// One that may change a number is not gathered in ever larger room, a little larger each
+// time, all of which would stay behind until the next garbage collection.
+func TestSummaryMemory(t *testing.T) { // not parallel: it counts what is allocated
+	const size = 20 << 20
+	s := replay.NewSummarizer()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	piece := bytes.Repeat([]byte("x"), 32<<10)
+	for n := 0; n < size; n += len(piece) {
+		if _, err := s.Write(piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > 4*size {
+		t.Errorf("%d MiB were allocated for a line of %d MiB", got>>20, size>>20)
+	}
+}
+
 func TestSummaryIsBounded(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
