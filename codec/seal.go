@@ -45,7 +45,14 @@ type sealWork struct {
 	stored []byte // of the frame being written
 }
 
-var sealWorks = spare.NewList(4, func() *sealWork { return new(sealWork) })
+// Room for what a frame has as a rule is made at once: growing would leave as much behind
+// again.
+var sealWorks = spare.NewList(4, func() *sealWork {
+	return &sealWork{plain: make([]byte, 0, frameUsual), stored: make([]byte, 0, frameUsual)}
+})
+
+// frameUsual is how large frames are unless there are long lines.
+const frameUsual = frameTarget + frameTarget/4
 
 // Frames of all Sealers are encoded some at a time, by no more encoders than there are
 // processors, since each costs 450 µs and up to 6 MiB to make and is kept for good. Not by
@@ -173,7 +180,9 @@ func (s *Sealer) Close() error {
 	}
 	s.err = errSealed
 	s.work.plain = s.work.plain[:0]
-	sealWorks.Put(s.work)
+	if max(cap(s.work.plain), cap(s.work.stored)) <= frameUsual {
+		sealWorks.Put(s.work)
+	}
 	s.work = nil
 	return nil
 }
@@ -222,7 +231,7 @@ func (s *Sealer) cut(plain []byte) int {
 	if len(plain) <= frameMax {
 		return 0
 	}
-	if i := bytes.LastIndexByte(whole, '\n'); i >= 0 {
+	if i := bytes.LastIndexByte(whole[:frameTarget], '\n'); i >= 0 { // there is none behind
 		return i + 1
 	}
 	return frameMax

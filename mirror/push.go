@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -311,20 +312,22 @@ func inOrder(group []candidate) []candidate {
 // of the pass. An error ends the pass.
 func (p *pusher) round(ctx context.Context, groups [][]candidate) (later [][]candidate, err error) {
 	jobs, running := errgroup.WithContext(ctx)
-	jobs.SetLimit(max(p.Jobs, 1))
 	var mu sync.Mutex
-	for _, group := range groups {
-		if running.Err() != nil {
-			break
-		}
+	var next atomic.Int64
+	for range min(max(p.Jobs, 1), len(groups)) { // with goroutines that last, their stacks grow once
 		jobs.Go(func() error {
-			rest, err := p.group(running, group)
-			if len(rest) > 0 {
-				mu.Lock()
-				defer mu.Unlock()
-				later = append(later, rest)
+			for i := int(next.Add(1)) - 1; i < len(groups) && running.Err() == nil; i = int(next.Add(1)) - 1 {
+				rest, err := p.group(running, groups[i])
+				if err != nil {
+					return err
+				}
+				if len(rest) > 0 {
+					mu.Lock()
+					later = append(later, rest)
+					mu.Unlock()
+				}
 			}
-			return err
+			return nil
 		})
 	}
 	if err := jobs.Wait(); err != nil {
