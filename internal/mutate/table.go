@@ -764,6 +764,18 @@ var mutations = []mutation{
 		"code == sqlite3.SQLITE_CORRUPT || code", "code", "index", "TestDamage",
 	},
 	{
+		"listing/item.go", "the files of a rollout that are not ruled out",
+		"!slices.ContainsFunc(n.files, (*file).wanted)", "!n.files[0].wanted()", "listing", "TestSkip",
+	},
+	{
+		"listing/scan.go", "the order of what is kept of a large directory",
+		"\t\theap.Init(l)", "\t\t_ = l", "listing", "TestFlatDirectory",
+	},
+	{
+		"search/search.go", "what an index rules out before it is listed",
+		"return known && !may", "return known || may", "search", "TestSearchIsExact",
+	},
+	{
 		"search/raw.go", "the letters that JSON escapes",
 		"if f.escaped(read) {", "if false && f.escaped(read) {", "search", "TestSearchIsExact",
 	},
@@ -774,6 +786,10 @@ var mutations = []mutation{
 	{
 		"codec/head.go", "the wait of heads with long lines",
 		"lines.alone = longHeads", "lines.alone = nil", "codec", "TestLongHeadsWait",
+	},
+	{
+		"replay/summary.go", "the room for a long line",
+		"s.part = append(make([]byte, 0, 2*n), s.part...)", "_ = n", replay, "TestSummaryMemory",
 	},
 	{
 		"replay/glance.go", "the records that are glued to a line",
