@@ -504,6 +504,8 @@ func TestLongPage(t *testing.T) {
 		before := -1
 		src := &listed{opened, func(dir string) {
 			if dir == oldest {
+				opened.mu.Lock()
+				defer opened.mu.Unlock()
 				before = len(opened.opened)
 			}
 		}}
