@@ -30,7 +30,6 @@ import (
 	"iter"
 	"path"
 	"sync"
-	"sync/atomic"
 
 	"github.com/google/uuid"
 
@@ -184,30 +183,18 @@ func (h *Home) Reconstruct(ctx context.Context, id uuid.UUID, o *replay.Options)
 // are when the first is asked for.
 func (h *Home) Place() listing.Place {
 	var mu sync.Mutex
-	var read atomic.Pointer[map[string]codec.ThreadName] // nil before
-	names := func(ctx context.Context) (map[string]codec.ThreadName, error) {
-		if m := read.Load(); m != nil {
-			return *m, nil
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if m := read.Load(); m != nil {
-			return *m, nil
-		}
-		m, err := listing.ThreadNames(ctx, h.store)
-		if err == nil {
-			read.Store(&m)
-		}
-		return m, err
-	}
+	var names map[string]codec.ThreadName
 	return listing.Place{
 		Where: listing.Local, Source: h.store,
-		Describe: func(ctx context.Context, _ string, n codec.Name) (listing.Description, error) {
-			m, err := names(ctx)
-			if err != nil || len(m) == 0 {
-				return listing.Description{}, err
+		Describe: func(ctx context.Context, _ string, n codec.Name) (_ listing.Description, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if names == nil {
+				if names, err = listing.ThreadNames(ctx, h.store); err != nil {
+					return listing.Description{}, err
+				}
 			}
-			return listing.Description{Name: m[n.Session.String()].Name}, nil
+			return listing.Description{Name: names[n.Session.String()].Name}, nil
 		},
 	}
 }

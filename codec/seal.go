@@ -45,8 +45,8 @@ type sealWork struct {
 	stored []byte // of the frame being written
 }
 
-// Room for what a frame has as a rule is made at once: growing would leave as much behind
-// again.
+// sealWorks are for Sealers that gather frames. Room for what a frame has as a rule is
+// made at once: growing would leave as much behind again.
 var sealWorks = spare.NewList(4, func() *sealWork {
 	return &sealWork{plain: make([]byte, 0, frameUsual), stored: make([]byte, 0, frameUsual)}
 })
@@ -98,8 +98,7 @@ func NewSealer(w io.Writer, modTime time.Time) *Sealer {
 // compress.
 func Seal(stored, plain []byte, sum [32]byte, modTime time.Time) ([]byte, error) {
 	w := &appender{stored}
-	s := NewSealer(w, modTime)
-	s.hash, s.sum = nil, sum
+	s := &Sealer{w: w, modTime: modTime, work: new(sealWork), sum: sum, head: newHeadScanner()}
 	for len(plain) > 0 {
 		frame := plain
 		if n := s.cut(plain); n > 0 {
@@ -180,7 +179,7 @@ func (s *Sealer) Close() error {
 	}
 	s.err = errSealed
 	s.work.plain = s.work.plain[:0]
-	if max(cap(s.work.plain), cap(s.work.stored)) <= frameUsual {
+	if cap(s.work.plain) == frameUsual && cap(s.work.stored) == frameUsual { // as it was made
 		sealWorks.Put(s.work)
 	}
 	s.work = nil

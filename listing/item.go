@@ -461,9 +461,7 @@ func (n *node) toItem(ctx context.Context, it *Item) {
 			it.Tokens = f.tokens
 		}
 	}
-	if head != &noHead {
-		it.AddHead(head)
-	}
+	it.AddHead(head)
 	if it.Created == nil {
 		if t, ok := first.name.Time(); ok {
 			it.Created = knownTime(t)
@@ -589,14 +587,9 @@ func known(s string) *string {
 // knownTime returns nil also for times that JSON cannot say, which ids and files
 // can have.
 func knownTime(t time.Time) *time.Time {
-	if s := t.Unix(); t.IsZero() || s < firstSecond || s > lastSecond {
+	t = t.UTC()
+	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 {
 		return nil
 	}
-	return new(t.UTC())
+	return new(t)
 }
-
-// The years 0 to 9999, in seconds since 1970.
-var (
-	firstSecond = time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
-	lastSecond  = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC).Unix()
-)

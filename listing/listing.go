@@ -39,9 +39,10 @@
 //
 // A page of Created reads the heads of its items and of those without whose heads it
 // cannot tell, in parallel, and lists the directories that overlap with it in time.
-// Memory is that of a page and of at most 32,768 names of each directory that overlaps
-// with it; a directory of more, and in the order of Updated a place of more, is listed
-// again when these are used up.
+// Memory is that of a page, of at most 32,768 names of each directory that overlaps
+// with it, and of 4,096 of each of the at most 15 that are listed ahead. A directory of
+// more, and in the order of Updated a place of more, is listed again when these are used
+// up.
 package listing
 
 import (

@@ -92,8 +92,8 @@ const (
 // asked for. An error is one of listing.All; it ends the sequence and comes with a zero
 // Session.
 //
-// Memory is that of the hits of as many sessions as are looked into at a time, and twice
-// the longest line.
+// Memory is that of the hits of as many sessions as are looked into at a time, of 4,096
+// light items while an index is asked, and twice the longest line.
 func (s *Search) Sessions(ctx context.Context) iter.Seq2[Session, error] {
 	return func(yield func(Session, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)

@@ -52,19 +52,28 @@ func (o byElement) Open(name string) (*os.File, error) {
 	return o.root.Open(filepath.FromSlash(name))
 }
 
+// openDir opens what has to be a directory.
+func openDir(o opener, name string) (*os.File, fs.FileInfo, error) {
+	f, err := o.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.IsDir() {
+		err = &fs.PathError{Op: "open", Path: name, Err: syscall.ENOTDIR}
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, fi, nil
+}
+
 func (o byElement) OpenDir(name string) (Dir, error) {
-	names, err := o.Open(name)
+	names, reached, err := openDir(o, name)
 	if err != nil {
 		return nil, err
 	}
-	reached, err := names.Stat()
-	if err == nil && !reached.IsDir() {
-		err = &fs.PathError{Op: "open", Path: name, Err: syscall.ENOTDIR}
-	}
-	var root *os.Root
-	if err == nil {
-		root, err = o.root.OpenRoot(filepath.FromSlash(name))
-	}
+	root, err := o.root.OpenRoot(filepath.FromSlash(name))
 	if err != nil {
 		return nil, errors.Join(err, names.Close())
 	}

@@ -82,18 +82,11 @@ func (b *beneath) Lstat(name string) (fs.FileInfo, error) {
 
 // OpenDir opens a directory.
 func (b *beneath) OpenDir(name string) (Dir, error) {
-	f, err := b.Open(name) // with O_DIRECTORY, a link would be no directory
+	f, _, err := openDir(b, name) // with O_DIRECTORY, a link would be no directory
 	if err != nil {
 		return nil, err
 	}
-	fi, err := f.Stat()
-	if err == nil && !fi.IsDir() {
-		err = &fs.PathError{Op: "open", Path: name, Err: syscall.ENOTDIR}
-	}
-	var conn syscall.RawConn
-	if err == nil {
-		conn, err = f.SyscallConn()
-	}
+	conn, err := f.SyscallConn()
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}

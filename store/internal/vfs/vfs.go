@@ -66,7 +66,8 @@ type File interface {
 type Dir interface {
 	io.Closer
 	ReadDir(n int) ([]fs.DirEntry, error)
-	// Lstat describes what has that name in the directory, a symbolic link too. It
+	// Lstat describes what has that name in the directory, a symbolic link too. The
+	// name is one element, as ReadDir tells it: no path is kept from leading out. It
 	// takes the system a third of the time of FS.Lstat, which finds the directory
 	// again.
 	Lstat(element string) (fs.FileInfo, error)
