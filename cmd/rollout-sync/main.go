@@ -33,7 +33,7 @@ func main() {
 // freed before it is decoded. A push decodes no line but the first.
 const (
 	memoryLimit     = 192 << 20
-	pushMemoryLimit = 96 << 20
+	pushMemoryLimit = 88 << 20
 	listMemoryLimit = 80 << 20 // of what decodes heads and rows
 )
 

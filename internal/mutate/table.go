@@ -284,6 +284,10 @@ var mutations = []mutation{
 		"u.cond.IfAbsent,\n\t}", "false,\n\t}", blob, "TestConformance/dir/PutConditions",
 	},
 	{
+		blob + "/put.go", "the first bytes of a stream that was gathered in vain",
+		"io.MultiReader(bytes.NewReader(head), pr)", "io.Reader(pr)", blob + "/s3", "TestOneRequest",
+	},
+	{
 		blob + "/put.go", "the condition of a replacement",
 		"w := Write{IfVersion: u.cond.IfVersion,", "w := Write{", blob, "TestConformance/dir/PutConditions",
 	},

@@ -44,6 +44,10 @@ const (
 	// sent: what S3 gets in one request.
 	wholeMax = minPart
 
+	// headMax is the most stored bytes of larger ones that are sent so too. If there
+	// are more, the driver has taken them over before it holds as many parts as it may.
+	headMax = 2 * minPart
+
 	// lookTime bounds the look at an object after an upload.
 	lookTime = 30 * time.Second
 )
@@ -102,8 +106,9 @@ func (s *Store) put(ctx context.Context, name string, b store.Body, c store.Cond
 
 var errHash = fmt.Errorf("%w: the source's hash is not the one it had", store.ErrChanged)
 
-// storedForms are buffers for the stored form of what is put whole.
-var storedForms = spare.NewBuffers(4, 2, wholeMax+wholeMax/64)
+// storedForms are buffers for the stored form of what is put whole: few need more than
+// half as much as is plain.
+var storedForms = spare.NewBuffers(4, 2, wholeMax/2)
 
 // putWhole makes the object of p, whose hash is sum.
 func (s *Store) putWhole(ctx context.Context, u upload, p []byte, sum [32]byte, modTime time.Time) (string, error) {
@@ -200,64 +205,28 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 var errStopped = errors.New("upload stopped")
 
 // upload makes the object, under its condition, and returns its version.
-func (s *Store) upload(ctx context.Context, u upload) (string, error) {
+func (s *Store) upload(ctx context.Context, u upload) (version string, err error) {
 	if u.cond.IfVersion != "" && !s.service.conditional() {
 		return "", errors.ErrUnsupported
 	}
 	key := keyOf(u.name)
-	part := max(minPart, u.size/maxParts+1)
+	unlock := func() {}
+	defer func() { unlock() }()
+	var fillErr error
 	if u.fill != nil {
-		need := min(2*u.size, heldParts*part, maxBuffers)
+		need := min(2*u.size, heldParts*u.part(), maxBuffers)
 		if err := s.buffers.Acquire(ctx, need); err != nil {
 			return "", err
 		}
 		defer s.buffers.Release(need)
-	}
-
-	meta := maps.Clone(u.meta)
-	if isStoredForm(u.name) {
-		// Whoever opens the log without ".zst" would take these for its own.
-		meta = map[string]string{metaModTime: meta[metaModTime]}
-	}
-	meta[metaPut] = u.id
-	var version func() string
-	o := &gcblob.WriterOptions{
-		BufferSize:     int(part),
-		MaxConcurrency: concurrency,
-		ContentType:    contentType(key),
-		Metadata:       meta,
-		IfNotExist:     u.cond.IfAbsent,
-	}
-	content := bytes.NewReader(u.content)
-	if s.service.Write != nil {
-		w := Write{IfVersion: u.cond.IfVersion, PartSize: part, Concurrency: concurrency}
-		if s.service.SingleWriter {
-			w.IfVersion = ""
-		}
-		if u.fill == nil {
-			w.Take = func() []byte {
-				content.Reset(nil)
-				return u.content
-			}
-		}
-		o.BeforeWrite = func(as func(any) bool) (err error) {
-			version, err = s.service.Write(s.bucket, as, w)
-			return err
-		}
-	}
-
-	unlock := func() {}
-	defer func() { unlock() }()
-	var err, fillErr error
-	if u.fill != nil {
-		unlock, fillErr, err = s.stream(ctx, key, u, o)
+		version, unlock, fillErr, err = s.stream(ctx, key, u)
 	} else {
 		if s.service.SingleWriter {
 			if unlock, err = s.hold(ctx, key, u.cond); err != nil {
 				return "", err
 			}
 		}
-		err = s.bucket.Upload(ctx, key, content, o)
+		version, err = s.send(ctx, key, u, nil)
 	}
 	switch {
 	case fillErr != nil && !errors.Is(fillErr, errStopped):
@@ -269,45 +238,121 @@ func (s *Store) upload(ctx context.Context, u upload) (string, error) {
 	case err != nil:
 		return s.settle(ctx, key, u, err)
 	}
-	v := ""
-	if version != nil {
-		v = version()
-	}
-	if v == "" && u.tell {
+	if version == "" && u.tell {
 		return s.stored(ctx, key, u.id)
 	}
-	return v, nil
+	return version, nil
 }
 
-// stream uploads what u.fill writes. It returns what fill failed with, and what the
-// upload did.
-func (s *Store) stream(ctx context.Context, key string, u upload, o *gcblob.WriterOptions) (unlock func(), fillErr, err error) {
-	// Upload, because a NewWriter of azblob panics when its upload fails; with a
-	// context to cancel, because Upload goes on to Close, and so to publish what
+// part is how large the parts of an upload of unknown length are.
+func (u *upload) part() int64 { return max(minPart, u.size/maxParts+1) }
+
+// send makes the object of what r reads, of u.content if that is nil. It returns its
+// version if the service told it.
+func (s *Store) send(ctx context.Context, key string, u upload, r io.Reader) (string, error) {
+	meta := maps.Clone(u.meta)
+	if isStoredForm(u.name) {
+		// Whoever opens the log without ".zst" would take these for its own.
+		meta = map[string]string{metaModTime: meta[metaModTime]}
+	}
+	meta[metaPut] = u.id
+	o := &gcblob.WriterOptions{
+		BufferSize:     int(u.part()),
+		MaxConcurrency: concurrency,
+		ContentType:    contentType(key),
+		Metadata:       meta,
+		IfNotExist:     u.cond.IfAbsent,
+	}
+	w := Write{IfVersion: u.cond.IfVersion, PartSize: u.part(), Concurrency: concurrency}
+	if s.service.SingleWriter {
+		w.IfVersion = ""
+	}
+	if r == nil {
+		content := bytes.NewReader(u.content)
+		r = content
+		w.Take = func() []byte {
+			content.Reset(nil)
+			return u.content
+		}
+	}
+	var version func() string
+	if s.service.Write != nil {
+		o.BeforeWrite = func(as func(any) bool) (err error) {
+			version, err = s.service.Write(s.bucket, as, w)
+			return err
+		}
+	}
+	// Upload, because a NewWriter of azblob panics when its upload fails.
+	if err := s.bucket.Upload(ctx, key, r, o); err != nil || version == nil {
+		return "", err
+	}
+	return version(), nil
+}
+
+// stream makes the object of what u.fill writes, and returns what that failed with and
+// what the upload did. Up to headMax stored bytes are gathered and sent as a whole,
+// which takes less time and memory than parts do; but not where the rate is limited.
+func (s *Store) stream(ctx context.Context, key string, u upload) (version string, unlock func(), fillErr, err error) {
+	// A context to cancel, because Upload goes on to Close, and so to publish what
 	// it has, after the reader has failed (memblob, gcsblob).
 	uploading, cancel := context.WithCancel(ctx)
 	defer cancel()
 	pr, pw := io.Pipe()
-	filled := make(chan struct{})
-	unlock = func() {}
-	go func() {
-		defer close(filled)
-		fillErr = u.fill(s.limited(ctx, uploading, pw))
-		if fillErr == nil && s.service.SingleWriter {
-			unlock, fillErr = s.hold(ctx, key, u.cond)
-		}
-		if fillErr != nil {
-			cancel()
-			pw.CloseWithError(errStopped)
-			return
-		}
+	var sent chan error // what came of the upload, if it has begun
+	begin := func(head []byte) io.Writer {
+		sent = make(chan error, 1)
+		r := io.MultiReader(bytes.NewReader(head), pr)
+		go func() {
+			var err error
+			version, err = s.send(uploading, key, u, r)
+			pr.CloseWithError(errStopped)
+			cancel() // who waits for the rate
+			sent <- err
+		}()
+		return s.limited(ctx, uploading, pw)
+	}
+	w := &headWriter{then: begin}
+	if s.rate == nil {
+		w.head = make([]byte, 0, min(u.size, headMax))
+	}
+	fillErr = u.fill(w)
+	if unlock = func() {}; fillErr == nil && s.service.SingleWriter {
+		unlock, fillErr = s.hold(ctx, key, u.cond)
+	}
+	switch {
+	case sent == nil && fillErr == nil:
+		u.content = w.head
+		version, err = s.send(ctx, key, u, nil)
+		return version, unlock, nil, err
+	case sent == nil:
+		return "", unlock, fillErr, nil
+	case fillErr != nil:
+		cancel()
+		pw.CloseWithError(errStopped)
+	default:
 		pw.Close()
-	}()
-	err = s.bucket.Upload(uploading, key, pr, o)
-	pr.CloseWithError(errStopped)
-	cancel() // who waits for the rate
-	<-filled
-	return unlock, fillErr, err
+	}
+	err = <-sent // and version
+	return version, unlock, fillErr, err
+}
+
+// A headWriter keeps what it has room for, and what is more goes to another writer.
+type headWriter struct {
+	head []byte
+	then func(head []byte) io.Writer // called once, with what was kept
+	w    io.Writer                   // that it returned
+}
+
+func (w *headWriter) Write(p []byte) (int, error) {
+	if w.w == nil && len(p) <= cap(w.head)-len(w.head) {
+		w.head = append(w.head, p...)
+		return len(p), nil
+	}
+	if w.w == nil {
+		w.w = w.then(w.head)
+		w.head = nil
+	}
+	return w.w.Write(p)
 }
 
 // settle finds out what became of an upload that was sent whole and ended with

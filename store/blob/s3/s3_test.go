@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log"
@@ -295,7 +296,7 @@ func TestWrites(t *testing.T) {
 				kind, content, requests, want := "PUT", noise(1000), tt.requests, tt.want
 				if large {
 					name += ", large"
-					kind, content, requests = "COMPLETE", noise(9<<20), tt.large
+					kind, content, requests = "COMPLETE", noise(17<<20), tt.large
 					if tt.wantOne != nil {
 						want = tt.wantOne
 					}
@@ -349,6 +350,24 @@ func TestWrites(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestOneRequest has what is no larger than two parts go in one request, however it is
+// read.
+func TestOneRequest(t *testing.T) {
+	t.Parallel()
+	s := s3test.New(t)
+	st := openStore(t, s)
+	for size, want := range map[int]string{0: "PUT", 9 << 20: "PUT", 16 << 20: "PUT", 16<<20 + 1: "CREATE"} {
+		s.Take()
+		name, content := fmt.Sprint(size, ".bin"), noise(size)
+		_, err := put(st, name, content, store.Cond{IfAbsent: true})
+		must(t, err)
+		if got, _, _ := strings.Cut(s.Take(), " "); got != want {
+			t.Errorf("%d bytes: %s; want %s", size, got, want)
+		}
+		wantBytes(t, st, name, content)
 	}
 }
 
