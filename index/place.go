@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/rollout-sync/rollout/codec"
@@ -70,20 +71,25 @@ func (p *Place) Has(ctx context.Context, path, version string) bool {
 // Select implements search.Index. It takes the memory of 16 bytes or two for each session
 // that is ruled out.
 func (p *Place) Select(ctx context.Context, words []search.Word) (search.Known, error) {
-	without := make(map[key]struct{})
-	rows, err := p.x.db.QueryContext(ctx, `SELECT key FROM sessions WHERE place = ? AND key IS NOT NULL AND NOT more
+	var keys sql.RawBytes
+	// In one row: what takes each out of the database takes longer than to find it.
+	rows, err := p.x.db.QueryContext(ctx, `SELECT CAST(group_concat(key, '') AS BLOB) FROM sessions
+		WHERE place = ? AND key IS NOT NULL AND NOT more
 		AND id NOT IN (SELECT rowid >> `+partBits+` FROM words WHERE words MATCH ?)`, p.name, match(words))
 	if err != nil {
 		return nil, fmt.Errorf("read the index: %w", p.x.read(err))
 	}
 	defer rows.Close()
-	var blob sql.RawBytes
+	without := map[key]struct{}{}
 	for rows.Next() {
-		if err := rows.Scan(&blob); err != nil {
+		if err := rows.Scan(&keys); err != nil {
 			return nil, err
 		}
-		if len(blob) == len(key{}) {
-			without[key(blob)] = struct{}{}
+		without = make(map[key]struct{}, len(keys)/len(key{}))
+		for k := range slices.Chunk(keys, len(key{})) {
+			if len(k) == len(key{}) {
+				without[key(k)] = struct{}{}
+			}
 		}
 	}
 	if err := rows.Err(); err != nil {

@@ -146,7 +146,7 @@ func (s *search) found(p *Place, e store.Entry, above span) *node {
 	}
 	f := newFile(p, e, name)
 	if s.byUpdate() {
-		return &node{span: f.updateSpan(), id: name.Rollout, files: []*file{f}}
+		return f.nodeAt(f.updateSpan())
 	}
 	return f.node(above)
 }
@@ -159,7 +159,13 @@ func newFile(p *Place, e store.Entry, name codec.Name) *file {
 func (f *file) node(above span) *node {
 	at := nameSpan(f.name)
 	f.bounds, f.misplaced = above, !at.overlaps(above)
-	return &node{span: at.within(above), id: f.name.Rollout, files: []*file{f}}
+	return f.nodeAt(at.within(above))
+}
+
+func (f *file) nodeAt(at span) *node {
+	n := &node{span: at, id: f.name.Rollout, one: [1]*file{f}}
+	n.files = n.one[:]
+	return n
 }
 
 // listOne calls do with what lies in a directory. One that vanished, as an empty one

@@ -21,7 +21,7 @@ func main() {
 	}
 	limitMemory(memoryLimit)
 	if os.Getenv("GOGC") == "" {
-		collectLess = func() { debug.SetGCPercent(pushGCPercent) }
+		collectLess = func() { debug.SetGCPercent(lessGCPercent) }
 	}
 	os.Exit(withSignals(func(ctx context.Context) int {
 		return run(ctx, os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})
@@ -34,12 +34,12 @@ func main() {
 const (
 	memoryLimit     = 192 << 20
 	pushMemoryLimit = 88 << 20
-	listMemoryLimit = 80 << 20 // of what decodes heads and rows
+	listMemoryLimit = 80 << 20 // of what decodes heads and rows, and of a search
 )
 
-// pushGCPercent spares a push that has nothing to do an eighth of its time; the limit
-// holds all the same.
-const pushGCPercent = 400
+// lessGCPercent spares a push that has nothing to do an eighth of its time, and a search
+// of 50,000 indexed sessions a tenth; the limit holds all the same.
+const lessGCPercent = 400
 
 // collectLess has the process collect garbage later, if the user has not said when.
 var collectLess = func() {}

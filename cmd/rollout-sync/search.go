@@ -99,6 +99,8 @@ func (a *app) search(ctx context.Context, args []string, flags searchFlags) erro
 	if err := flags.filter.apply(&flags.query); err != nil {
 		return err
 	}
+	limitMemory(listMemoryLimit)
+	collectLess()
 	p, err := a.openPlaces(ctx, flags.where)
 	if err != nil {
 		return err

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"syscall"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -86,38 +86,29 @@ func (b *beneath) OpenDir(name string) (Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &names{f, conn}, nil
+	return &names{f, int(f.Fd())}, nil
 }
 
-// names is an open directory. An os.Root would take a fifth more than the system to
-// describe what lies in it.
+// names is an open directory, which must not be closed while it is used. An os.Root would
+// take a fifth more than the system to describe what lies in it.
 type names struct {
 	*os.File
-	conn syscall.RawConn
+	fd int
 }
 
 func (d *names) Lstat(element string) (fs.FileInfo, error) {
 	fi := &stat{name: element}
-	var failed error
-	err := d.conn.Control(func(dir uintptr) {
-		for {
-			failed = unix.Fstatat(int(dir), element, &fi.Stat_t, unix.AT_SYMLINK_NOFOLLOW)
-			if failed != unix.EINTR {
-				return
-			}
+	for {
+		err := unix.Fstatat(d.fd, element, &fi.Stat_t, unix.AT_SYMLINK_NOFOLLOW)
+		runtime.KeepAlive(d.File)
+		switch err {
+		case nil:
+			return fi, nil
+		case unix.EINTR:
+			continue
 		}
-	})
-	if err != nil {
-		failed = fs.ErrClosed
+		return nil, &fs.PathError{Op: "lstat", Path: element, Err: err}
 	}
-	if failed != nil {
-		return nil, &fs.PathError{Op: "lstat", Path: element, Err: failed}
-	}
-	return fi, nil
 }
 
 // stat is what the system says of a file.
