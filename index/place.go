@@ -62,7 +62,7 @@ func (p *Place) get(ctx context.Context, query *sql.Stmt, name, version string) 
 	return content, p.x.read(err) == nil
 }
 
-// Has reports whether the words of this version of a session are known.
+// Has implements search.Index.
 func (p *Place) Has(ctx context.Context, path, version string) bool {
 	var one int
 	return p.x.read(p.x.hasSession.QueryRowContext(ctx, p.name, path, version).Scan(&one)) == nil
@@ -70,7 +70,7 @@ func (p *Place) Has(ctx context.Context, path, version string) bool {
 
 // Select implements search.Index. It takes the memory of 16 bytes or two for each session
 // that is ruled out.
-func (p *Place) Select(ctx context.Context, words []search.Word) (search.Known, error) {
+func (p *Place) Select(ctx context.Context, words []search.Word) (without func(path, version string) bool, err error) {
 	var keys sql.RawBytes
 	// In one row: what takes each out of the database takes longer than to find it.
 	rows, err := p.x.db.QueryContext(ctx, `SELECT CAST(group_concat(key, '') AS BLOB) FROM sessions
@@ -80,26 +80,24 @@ func (p *Place) Select(ctx context.Context, words []search.Word) (search.Known, 
 		return nil, fmt.Errorf("read the index: %w", p.x.read(err))
 	}
 	defer rows.Close()
-	without := map[key]struct{}{}
+	ruledOut := map[key]struct{}{}
 	for rows.Next() {
 		if err := rows.Scan(&keys); err != nil {
 			return nil, err
 		}
-		without = make(map[key]struct{}, len(keys)/len(key{}))
+		ruledOut = make(map[key]struct{}, len(keys)/len(key{}))
 		for k := range slices.Chunk(keys, len(key{})) {
 			if len(k) == len(key{}) {
-				without[key(k)] = struct{}{}
+				ruledOut[key(k)] = struct{}{}
 			}
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read the index: %w", p.x.read(err))
 	}
-	return func(path, version string) (known, may bool) {
-		if _, ok := without[keyOf(path, version)]; ok {
-			return true, false
-		}
-		return p.Has(ctx, path, version), true
+	return func(path, version string) bool {
+		_, ok := ruledOut[keyOf(path, version)]
+		return ok
 	}, nil
 }
 

@@ -27,6 +27,7 @@ type file struct {
 	name      codec.Name
 	bounds    span // of its directory
 	misplaced bool // its time is not in these, so the directory is of another date
+	skipped   bool // its place has said so
 
 	info    store.Info
 	looked  bool        // info is what Open tells
@@ -88,9 +89,10 @@ func (f *file) updateSpan() span {
 	return bounds
 }
 
-// wanted reports whether the place has not ruled the file out.
-func (f *file) wanted() bool {
-	return f.place.Skip == nil || f.info.Version == "" || !f.place.Skip(f.path, f.info.Version)
+// skip has the place say whether the file is skipped.
+func (f *file) skip() bool {
+	f.skipped = f.skipped || f.place.Skip != nil && f.info.Version != "" && f.place.Skip(f.path, f.info.Version)
+	return f.skipped
 }
 
 // look has the file's info complete, and reports false if the file is not there.
@@ -324,7 +326,7 @@ func (s *search) item(ctx context.Context, n *node, it *Item) (wanted bool, err 
 			first.err = cmp.Or(first.err, err) // what cannot be read to its end may have one
 		}
 	}
-	if !s.gather(ctx, n) || !slices.ContainsFunc(n.files, (*file).wanted) {
+	if !s.gather(ctx, n) || !slices.ContainsFunc(n.files, func(f *file) bool { return !f.skip() }) {
 		return false, nil
 	}
 	s.complete(ctx, n)

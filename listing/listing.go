@@ -83,7 +83,7 @@ type Place struct {
 	Known func(ctx context.Context, path string, n codec.Name, version string) (Known, bool)
 	// Skip, unless nil, reports that nothing is wanted of the file at path in that version,
 	// an Info.Version that a List has told: a rollout of whose files that is true is not
-	// listed. It may be called concurrently.
+	// listed. It may be called concurrently, and of a file that it does not skip again.
 	Skip func(path, version string) bool
 	// Learn, unless nil, is told what was read of a file, for Known to know. It may be
 	// called concurrently, and must not change what it is told.

@@ -145,6 +145,7 @@ func (s *search) found(p *Place, e store.Entry, above span) *node {
 		return nil
 	}
 	f := newFile(p, e, name)
+	f.skip() // now that it is at hand
 	if s.byUpdate() {
 		return f.nodeAt(f.updateSpan())
 	}

@@ -45,15 +45,16 @@ type Search struct {
 	Unindexed func(listing.Item)
 }
 
-// An Index knows which words there are in the sessions of a place.
+// An Index knows which words there are in the sessions of a place. Its methods, and what
+// Select returns, may be called concurrently.
 type Index interface {
-	// Select returns what is known of the sessions. An error means that nothing is.
-	Select(ctx context.Context, words []Word) (Known, error)
-}
+	// Select returns what reports that a version of the file at path is ruled out: it is
+	// known, and not all of the words are in one entry of it. An error means that none is.
+	Select(ctx context.Context, words []Word) (without func(path, version string) bool, err error)
 
-// Known tells of a version of the file at path whether it is known and, if so, whether
-// all the words may be in one entry of it. It may be called concurrently.
-type Known func(path, version string) (known, may bool)
+	// Has reports whether a version of the file at path is known.
+	Has(ctx context.Context, path, version string) bool
+}
 
 // A Session is one in which something was found, or that could not be read.
 type Session struct {
@@ -100,19 +101,19 @@ func (s *Search) Sessions(ctx context.Context) iter.Seq2[Session, error] {
 		var running sync.WaitGroup
 		defer running.Wait()
 		defer cancel()
-		w := &worker{Search: s, ctx: ctx, index: map[string]func() Known{}, memory: semaphore.NewWeighted(decoding)}
+		w := &worker{Search: s, ctx: ctx, index: map[string]asked{}, memory: semaphore.NewWeighted(decoding)}
 		w.blocks.New = func() any { return new([blockLen]byte) }
 		for where, index := range s.Index {
 			if index == nil {
 				continue
 			}
-			ask := sync.OnceValue(func() Known { return w.ask(index) })
+			x := asked{index, sync.OnceValue(func() func(path, version string) bool { return w.ask(index) })}
 			w.asked.Add(1)
 			running.Go(func() { // while directories are listed
-				ask()
+				x.without()
 				w.asked.Add(-1)
 			})
-			w.index[where] = ask
+			w.index[where] = x
 		}
 		waiting := make([]chan looked, 0, parallel)
 		next := func() bool {
@@ -191,22 +192,26 @@ type looked struct {
 type worker struct {
 	*Search
 	ctx    context.Context
-	index  map[string]func() Known // by place
-	asked  atomic.Int32            // those that have not answered
+	index  map[string]asked // by place
+	asked  atomic.Int32     // those that have not answered
 	memory *semaphore.Weighted
 	blocks sync.Pool
 }
 
-// ask asks an index for the words. One that fails knows nothing.
-func (w *worker) ask(x Index) Known {
-	if len(w.Query.words) == 0 {
-		return func(string, string) (bool, bool) { return true, true } // as far as an index could
+// asked is an index that was asked for the words.
+type asked struct {
+	Index
+	without func() func(path, version string) bool // waits for the answer
+}
+
+// ask asks an index for the words. One that fails rules nothing out.
+func (w *worker) ask(x Index) func(path, version string) bool {
+	if len(w.Query.words) > 0 {
+		if without, err := x.Select(w.ctx, w.Query.words); err == nil {
+			return without
+		}
 	}
-	known, err := x.Select(w.ctx, w.Query.words)
-	if err != nil {
-		return func(string, string) (bool, bool) { return false, true }
-	}
-	return known
+	return func(string, string) bool { return false }
 }
 
 // places are those of the search, which leave out what an index has ruled out by then.
@@ -214,14 +219,8 @@ func (w *worker) places() []listing.Place {
 	places := slices.Clone(w.Places)
 	for i := range places {
 		p := &places[i]
-		if ask, ok := w.index[p.Where]; ok && p.Skip == nil {
-			p.Skip = func(path, version string) bool {
-				if !w.answered() {
-					return false
-				}
-				known, may := ask()(path, version)
-				return known && !may
-			}
+		if x, ok := w.index[p.Where]; ok && p.Skip == nil {
+			p.Skip = func(path, version string) bool { return w.answered() && x.without()(path, version) }
 		}
 	}
 	return places
@@ -232,7 +231,7 @@ func (w *worker) answered() bool { return w.asked.Load() == 0 }
 
 // known asks the index for an item.
 func (w *worker) known(it listing.Item) (known, may bool) {
-	ask, ok := w.index[it.Newest()]
+	x, ok := w.index[it.Newest()]
 	if !ok {
 		return true, true
 	}
@@ -240,7 +239,10 @@ func (w *worker) known(it listing.Item) (known, may bool) {
 	if err != nil {
 		return false, true
 	}
-	return ask()(name, it.Version)
+	if x.without()(name, it.Version) {
+		return true, false
+	}
+	return len(w.Query.words) == 0 || x.Has(w.ctx, name, it.Version), true // an index could know no more
 }
 
 // look looks into a session. One that has vanished is like one in which nothing is found.

@@ -281,13 +281,19 @@ func TestCancelled(t *testing.T) {
 // A fixed index says one thing of every session.
 type fixed struct{ known, may bool }
 
-func (f fixed) Select(context.Context, []search.Word) (search.Known, error) {
-	return func(string, string) (bool, bool) { return f.known, f.may }, nil
+func (f fixed) Select(context.Context, []search.Word) (func(path, version string) bool, error) {
+	return func(string, string) bool { return f.known && !f.may }, nil
 }
+
+func (f fixed) Has(context.Context, string, string) bool { return f.known }
 
 type broken struct{}
 
-func (broken) Select(context.Context, []search.Word) (search.Known, error) { return nil, fs.ErrInvalid }
+func (broken) Select(context.Context, []search.Word) (func(path, version string) bool, error) {
+	return nil, fs.ErrInvalid
+}
+
+func (broken) Has(context.Context, string, string) bool { return false }
 
 func TestIndexRulesOut(t *testing.T) {
 	t.Parallel()

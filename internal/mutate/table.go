@@ -769,7 +769,7 @@ var mutations = []mutation{
 	},
 	{
 		"listing/item.go", "the files of a rollout that are not ruled out",
-		"!slices.ContainsFunc(n.files, (*file).wanted)", "!n.files[0].wanted()", "listing", "TestSkip",
+		"!slices.ContainsFunc(n.files, func(f *file) bool { return !f.skip() })", "n.files[0].skip()", "listing", "TestSkip",
 	},
 	{
 		"listing/scan.go", "the order of what is kept of a large directory",
@@ -777,7 +777,7 @@ var mutations = []mutation{
 	},
 	{
 		"search/search.go", "what an index rules out before it is listed",
-		"return known && !may", "return known || may", "search", "TestSearchIsExact",
+		"return w.answered() && x.without()(path, version)", "return w.answered() && x.without != nil", "search", "TestSearchIsExact",
 	},
 	{
 		"search/raw.go", "the letters that JSON escapes",
