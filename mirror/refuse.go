@@ -76,12 +76,16 @@ func isSQLite(p []byte) bool {
 // pem is how PEM begins, of one kind or another.
 var pem = regexp.MustCompile(`\A\s*-----BEGIN [A-Z0-9 ]+-----\r?\n`)
 
+// record is how a rollout begins since Codex 0.34, of which the rest need not be looked at:
+// an object that has a payload is none with credentials.
+var record = regexp.MustCompile(`\A\{"timestamp":"[^"\\]*",("ordinal":[0-9]+,)?"type":"[^"\\]*","payload":`)
+
 // hasCredentials reports whether p is a single JSON object with a member, or a member
 // of a member, that is named as credentials are: auth.json and .credentials.json of
 // Codex, and what clouds' tools keep. A record of a rollout never is.
 func hasCredentials(p []byte) bool {
 	var members map[string]json.RawMessage
-	if json.Unmarshal(p, &members) != nil {
+	if record.Match(p) || json.Unmarshal(p, &members) != nil {
 		return false
 	}
 	_, payload := members["payload"]

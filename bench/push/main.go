@@ -52,7 +52,7 @@ func main() {
 	flag.IntVar(&s.sessions, "sessions", 10_000, "row 6: how many")
 	flag.Int64Var(&s.bigMB, "big", 1000, "row 8: `MB` of the one large session")
 	flag.Int64Var(&s.lineMB, "line", 100, "row 8: `MB` of each long line")
-	flag.IntVar(&s.rounds, "rounds", 3, "how often what is timed is run")
+	flag.IntVar(&s.rounds, "rounds", 5, "how often what is timed is run")
 	flag.StringVar(&s.rclone, "rclone", "", "the rclone to compare with (default: built from its module)")
 	flag.Uint64Var(&s.seed, "seed", 1, "of the data")
 	flag.StringVar(&s.dir, "dir", "", "where the temporary directory is made")
