@@ -119,7 +119,7 @@ func TestDocumentedPolicies(t *testing.T) {
 	const id = "019b7ca9-8c88-7000-8000-000000000001"
 	file := filepath.Join(dir, "rollout-2026-01-02T03-04-05-"+id+".jsonl")
 	head := `{"timestamp":"2026-01-02T03:04:05.000Z","type":"session_meta","payload":{"id":"` + id + `","timestamp":"2026-01-02T03:04:05.000Z","cwd":"/w","originator":"x","cli_version":"0.1.0"}}` + "\n"
-	content := append([]byte(head), noise(20<<20)...) // which goes in parts
+	content := append([]byte(head), noise(12<<20)...) // which goes in parts
 	must(t, os.WriteFile(file, content, 0o600))
 	do := func(want int, args ...string) string {
 		t.Helper()

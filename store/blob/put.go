@@ -41,12 +41,10 @@ const (
 	maxBuffers  = 40 << 20
 
 	// wholeMax is the most plain bytes that are sealed in memory before they are
-	// sent: what S3 gets in one request.
+	// sent, and the most stored bytes that are: what S3 gets in one request. A larger
+	// one would be refused, if its condition does not hold, by servers that break the
+	// connection meanwhile, for which it would be sent again (versitygw 1.8).
 	wholeMax = minPart
-
-	// headMax is the most stored bytes of larger ones that are sent so too. If there
-	// are more, the driver has taken them over before it holds as many parts as it may.
-	headMax = 2 * minPart
 
 	// lookTime bounds the look at an object after an upload.
 	lookTime = 30 * time.Second
@@ -290,7 +288,7 @@ func (s *Store) send(ctx context.Context, key string, u upload, r io.Reader) (st
 }
 
 // stream makes the object of what u.fill writes, and returns what that failed with and
-// what the upload did. Up to headMax stored bytes are gathered and sent as a whole,
+// what the upload did. Up to wholeMax stored bytes are gathered and sent as a whole,
 // which takes less time and memory than parts do; but not where the rate is limited.
 func (s *Store) stream(ctx context.Context, key string, u upload) (version string, unlock func(), fillErr, err error) {
 	// A context to cancel, because Upload goes on to Close, and so to publish what
@@ -313,7 +311,8 @@ func (s *Store) stream(ctx context.Context, key string, u upload) (version strin
 	}
 	w := &headWriter{then: begin}
 	if s.rate == nil {
-		w.head = make([]byte, 0, min(u.size, headMax))
+		const frames = 4 << 10 // what a stored form has beside what cannot be compressed
+		w.head = make([]byte, 0, min(u.size+frames, wholeMax))
 	}
 	fillErr = u.fill(w)
 	if unlock = func() {}; fillErr == nil && s.service.SingleWriter {

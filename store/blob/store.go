@@ -36,9 +36,9 @@
 //	Range    0 inside the first 32 KiB of the object, else 1; and 1 for each File
 //	         in which a Range did not begin at 0, for the seek table
 //	List     1 for each 1000 keys directly below the directory
-//	Put      1 for less than 8 MiB (S3: 16 MiB), else 2 and 1 for each 8 MiB; 1 more
-//	         where the driver does not pass on the new version, and after a failure
-//	         that may hide a success
+//	Put      1 for less than 8 MiB, else 2 and 1 for each 8 MiB; 1 more where the
+//	         driver does not pass on the new version, and after a failure that may
+//	         hide a success
 //	Create   1
 //	Seal     as Put, without the version
 //	Remove   2; at S3 3
@@ -79,7 +79,7 @@
 //
 // # Memory
 //
-// A Put or Seal holds a frame of 4 MiB and its compressed form, and up to 16 MiB of the
+// A Put or Seal holds a frame of 4 MiB and its compressed form, and up to 8 MiB of the
 // stored form, or what the driver buffers of one that is larger: at most 32 MiB for
 // objects up to 70 GiB. Uploads wait for each other when they would buffer more than
 // 40 MiB together, so one large one runs at a time, beside small ones. A Put of a

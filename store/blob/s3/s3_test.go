@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"log"
@@ -296,7 +295,7 @@ func TestWrites(t *testing.T) {
 				kind, content, requests, want := "PUT", noise(1000), tt.requests, tt.want
 				if large {
 					name += ", large"
-					kind, content, requests = "COMPLETE", noise(17<<20), tt.large
+					kind, content, requests = "COMPLETE", noise(9<<20), tt.large
 					if tt.wantOne != nil {
 						want = tt.wantOne
 					}
@@ -353,21 +352,30 @@ func TestWrites(t *testing.T) {
 	}
 }
 
-// TestOneRequest has what is no larger than two parts go in one request, however it is
-// read.
+// TestOneRequest has what is stored in no more than a part go in one request.
 func TestOneRequest(t *testing.T) {
 	t.Parallel()
 	s := s3test.New(t)
 	st := openStore(t, s)
-	for size, want := range map[int]string{0: "PUT", 9 << 20: "PUT", 16 << 20: "PUT", 16<<20 + 1: "CREATE"} {
+	for _, tt := range []struct {
+		name    string
+		content []byte
+		want    string
+	}{
+		{"empty.bin", nil, "PUT"},
+		{"part.bin", noise(8 << 20), "PUT"},
+		{"more.bin", noise(8<<20 + 1), "CREATE"},
+		{"small.jsonl", noise(7 << 20), "PUT"},
+		{"compressible.jsonl", bytes.Repeat([]byte("one line and another\n"), 1<<20), "PUT"},
+		{"more.jsonl", noise(9 << 20), "CREATE"},
+	} {
 		s.Take()
-		name, content := fmt.Sprint(size, ".bin"), noise(size)
-		_, err := put(st, name, content, store.Cond{IfAbsent: true})
+		_, err := put(st, tt.name, tt.content, store.Cond{IfAbsent: true})
 		must(t, err)
-		if got, _, _ := strings.Cut(s.Take(), " "); got != want {
-			t.Errorf("%d bytes: %s; want %s", size, got, want)
+		if got, _, _ := strings.Cut(s.Take(), " "); got != tt.want {
+			t.Errorf("%s: %s; want %s", tt.name, got, tt.want)
 		}
-		wantBytes(t, st, name, content)
+		wantBytes(t, st, tt.name, tt.content)
 	}
 }
 
