@@ -49,7 +49,8 @@ type Search struct {
 // Select returns, may be called concurrently.
 type Index interface {
 	// Select returns what reports that a version of the file at path is ruled out: it is
-	// known, and not all of the words are in one entry of it. An error means that none is.
+	// known, and not all of the words are in one entry of it. An error means that nothing
+	// is known, whatever Has says.
 	Select(ctx context.Context, words []Word) (without func(path, version string) bool, err error)
 
 	// Has reports whether a version of the file at path is known.
@@ -201,17 +202,24 @@ type worker struct {
 // asked is an index that was asked for the words.
 type asked struct {
 	Index
-	without func() func(path, version string) bool // waits for the answer
+	without func() func(path, version string) bool // waits for the answer; nil: it failed
 }
 
-// ask asks an index for the words. One that fails rules nothing out.
+func (a asked) rulesOut(path, version string) bool {
+	without := a.without()
+	return without != nil && without(path, version)
+}
+
+// ask asks an index for the words, and returns nil if it fails.
 func (w *worker) ask(x Index) func(path, version string) bool {
-	if len(w.Query.words) > 0 {
-		if without, err := x.Select(w.ctx, w.Query.words); err == nil {
-			return without
-		}
+	if len(w.Query.words) == 0 {
+		return func(string, string) bool { return false }
 	}
-	return func(string, string) bool { return false }
+	without, err := x.Select(w.ctx, w.Query.words)
+	if err != nil {
+		return nil
+	}
+	return without
 }
 
 // places are those of the search, which leave out what an index has ruled out by then.
@@ -220,7 +228,7 @@ func (w *worker) places() []listing.Place {
 	for i := range places {
 		p := &places[i]
 		if x, ok := w.index[p.Where]; ok && p.Skip == nil {
-			p.Skip = func(path, version string) bool { return w.answered() && x.without()(path, version) }
+			p.Skip = func(path, version string) bool { return w.answered() && x.rulesOut(path, version) }
 		}
 	}
 	return places
@@ -239,10 +247,13 @@ func (w *worker) known(it listing.Item) (known, may bool) {
 	if err != nil {
 		return false, true
 	}
-	if x.without()(name, it.Version) {
+	switch {
+	case x.rulesOut(name, it.Version):
 		return true, false
+	case len(w.Query.words) == 0:
+		return true, true // as far as an index could
 	}
-	return len(w.Query.words) == 0 || x.Has(w.ctx, name, it.Version), true // an index could know no more
+	return x.without() != nil && x.Has(w.ctx, name, it.Version), true
 }
 
 // look looks into a session. One that has vanished is like one in which nothing is found.

@@ -777,7 +777,7 @@ var mutations = []mutation{
 	},
 	{
 		"search/search.go", "what an index rules out before it is listed",
-		"return w.answered() && x.without()(path, version)", "return w.answered() && x.without != nil", "search", "TestSearchIsExact",
+		"return w.answered() && x.rulesOut(path, version)", "return w.answered() && x.without != nil", "search", "TestSearchIsExact",
 	},
 	{
 		"search/raw.go", "the letters that JSON escapes",
