@@ -160,7 +160,8 @@ func TestSealerCuts(t *testing.T) {
 }
 
 // The stored bytes do not depend on how the plain ones were split, nor on whether they
-// are sealed at once, and a Sealer holds no more than a frame, and a step, of them.
+// are sealed at once or their hash is known, and a Sealer holds no more than a frame, and
+// a step, of them.
 func TestSealerSplits(t *testing.T) {
 	t.Parallel()
 	const MiB = 1 << 20
@@ -177,13 +178,17 @@ func TestSealerSplits(t *testing.T) {
 			t.Parallel()
 			want := seal(t, []byte(plain), 1000)
 			before := []byte("before")
-			if got, err := Seal(before, []byte(plain), sha256.Sum256([]byte(plain)), sealTime); err != nil || !bytes.Equal(got, append(before, want...)) {
+			sum := sha256.Sum256([]byte(plain))
+			if got, err := Seal(before, []byte(plain), sum, sealTime); err != nil || !bytes.Equal(got, append(before, want...)) {
 				t.Errorf("sealed at once it becomes another file, %v", err)
 			}
 			for seed := range uint64(20) {
 				rnd := rand.New(rand.NewPCG(seed, 1))
 				var got bytes.Buffer
 				s := NewSealer(&got, sealTime)
+				if seed%2 == 1 {
+					s.SetSum(sum)
+				}
 				for rest := []byte(plain); len(rest) > 0; {
 					p := rest[:min(1+rnd.IntN(1<<(1+rnd.IntN(24))), len(rest))]
 					if n, err := s.Write(bytes.Clone(p)); err != nil || n != len(p) {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"strings"
@@ -393,8 +392,9 @@ type source struct {
 	prefix  string      // hash of the first prefixAt bytes, "" if there are fewer
 	at      int64
 	done    bool
-	held    store.Body // after read of a heldFile
-	stored  int64      // bytes of the object that was made of it
+	held    store.Body     // after read of a heldFile
+	reading *store.Reading // after that of any other
+	stored  int64          // bytes of the object that was made of it
 	// sum sums up what was read of a file that is not held, if sums is set.
 	sums bool
 	sum  *replay.Summarizer
@@ -437,7 +437,7 @@ func (s *source) read(ctx context.Context, at int64) error {
 	if err != nil {
 		return err
 	}
-	h := &splitHash{Hash: sha256.New(), at: at}
+	h := &splitHash{Reading: store.NewReading(), at: at}
 	var to io.Writer = h
 	if s.sums {
 		s.sum = replay.NewSummarizer()
@@ -446,14 +446,11 @@ func (s *source) read(ctx context.Context, at int64) error {
 	if err := copyAll(to, r); err != nil {
 		return err
 	}
-	if h.n == at {
-		h.prefix = h.Sum(nil)
+	if h.Size() == at {
+		h.keep()
 	}
-	s.version = version{h.n, [32]byte(h.Sum(nil))}
-	s.prefix, s.at, s.done = "", at, true
-	if h.prefix != nil {
-		s.prefix = fmt.Sprintf("%x", h.prefix)
-	}
+	s.version, s.reading = version{h.Size(), h.SHA256()}, h.Reading
+	s.prefix, s.at, s.done = h.prefix, at, true
 	return nil
 }
 
@@ -461,24 +458,25 @@ func (s *source) body(ctx context.Context) store.Body {
 	if s.held.Open != nil {
 		return s.watch.body(s.held)
 	}
-	return s.watch.body(store.FileBody(ctx, s.f, s.version.Size, s.version.SHA256))
+	return s.watch.body(s.reading.Body(ctx, s.f))
 }
 
-// splitHash is a hash that also keeps its value after the first at bytes.
+// splitHash is a Reading that also keeps the hash of the first at bytes.
 type splitHash struct {
-	hash.Hash
-	n, at  int64
-	prefix []byte
+	*store.Reading
+	at     int64
+	prefix string
 }
 
 func (h *splitHash) Write(p []byte) (int, error) {
-	if left := h.at - h.n; left >= 0 && left < int64(len(p)) {
-		h.Hash.Write(p[:left])
-		h.prefix = h.Sum(nil)
-		h.Hash.Write(p[left:])
-	} else {
-		h.Hash.Write(p)
+	n := len(p)
+	if left := h.at - h.Size(); left >= 0 && left < int64(n) {
+		_, _ = h.Reading.Write(p[:left])
+		h.keep()
+		p = p[left:]
 	}
-	h.n += int64(len(p))
-	return len(p), nil
+	_, _ = h.Reading.Write(p)
+	return n, nil
 }
+
+func (h *splitHash) keep() { h.prefix = fmt.Sprintf("%x", h.SHA256()) }

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -430,11 +429,11 @@ func (p *pruner) otherForm(ctx context.Context, file string, f store.File) error
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrForms, err)
 	}
-	other := &splitHash{Hash: sha256.New(), at: -1}
+	other := store.NewReading()
 	if err := copyAll(other, r); err != nil {
 		return fmt.Errorf("%w: %w", ErrForms, err)
 	}
-	if begins, err := hashPrefix(ctx, f, other.n); err != nil || begins != fmt.Sprintf("%x", other.Sum(nil)) {
+	if begins, err := hashPrefix(ctx, f, other.Size()); err != nil || begins != fmt.Sprintf("%x", other.SHA256()) {
 		return ErrForms
 	}
 	return nil

@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -9,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"log"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -149,6 +152,53 @@ func TestBodyReader(t *testing.T) {
 		} else if !errors.Is(err, store.ErrChanged) {
 			t.Errorf("%q: got %v", content, err)
 		}
+	}
+}
+
+// fixed is a file with these bytes.
+type fixed struct {
+	store.File
+	content string
+}
+
+func (fixed) Info() store.Info { return store.Info{} }
+
+func (f fixed) Range(_ context.Context, off, n int64) (io.ReadCloser, error) {
+	return io.NopCloser(iotest.OneByteReader(io.NewSectionReader(strings.NewReader(f.content), off, n))), nil
+}
+
+func TestReading(t *testing.T) {
+	t.Parallel()
+	read := store.NewReading()
+	for _, part := range []string{"he", "", "llo"} {
+		if n, err := io.WriteString(read, part); n != len(part) || err != nil {
+			t.Errorf("Write: %d, %v", n, err)
+		}
+	}
+	if want := sha256.Sum256([]byte("hello")); read.Size() != 5 || read.SHA256() != want {
+		t.Errorf("read %d bytes, %x", read.Size(), read.SHA256())
+	}
+	for content, want := range map[string]error{
+		"hello": nil, "hello, and more": nil, // the same at its beginning
+		"hell": store.ErrChanged, "jello": store.ErrChanged, "": store.ErrChanged,
+	} {
+		r, err := read.Body(t.Context(), fixed{content: content}).Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !store.Checked(r) || !store.Checked(struct {
+			io.Reader
+			wrapped
+		}{r, wrapped{r}}) {
+			t.Error("it is not said that it is checked")
+		}
+		if got, err := io.ReadAll(r); !errors.Is(err, want) || err == nil && string(got) != "hello" {
+			t.Errorf("%q: got %q, %v", content, got, err)
+		}
+	}
+	b := store.FileBody(t.Context(), fixed{content: "hello"}, read.Size(), read.SHA256())
+	if r, err := b.Open(); err != nil || store.Checked(r) {
+		t.Errorf("the reader of a FileBody is checked, %v", err)
 	}
 }
 
@@ -311,6 +361,31 @@ func (plain) Power() string { return "power" }
 type wrapped struct{ inner any }
 
 func (w wrapped) Unwrap() any { return w.inner }
+
+func ExampleReading() {
+	ctx := context.Background()
+	file := fixed{content: `{"type":"event_msg"}` + "\n"}
+	read := store.NewReading()
+	r, err := file.Range(ctx, 0, 100)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := io.Copy(read, r); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%d bytes, %.4x…\n", read.Size(), read.SHA256())
+
+	file.content = `{"type":"something"}` + "\n" // as long as before
+	again, err := read.Body(ctx, file).Open()
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = io.Copy(io.Discard, again)
+	fmt.Println(errors.Is(err, store.ErrChanged))
+	// Output:
+	// 21 bytes, 2d8fa333…
+	// true
+}
 
 func ExampleAs() {
 	type powerful interface{ Power() string }

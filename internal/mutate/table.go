@@ -145,6 +145,10 @@ var mutations = []mutation{
 		"if z.Trailer().SHA256 != b.SHA256 {", "if false {", blob, "TestConformance/mem/PutChangedBody",
 	},
 	{
+		"store/body.go", "the compare of what is read again",
+		"(r.left != 0 || r.mark.Sum64() != r.want)", "r.left != 0", "store", "TestReading",
+	},
+	{
 		"store/body.go", "the early end of a body that is long",
 		"if b.n > b.body.Size {", "if false {", filestore, "TestPutOfALongBody",
 	},

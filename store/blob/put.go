@@ -145,9 +145,9 @@ func metadata(t codec.Trailer) map[string]string {
 	return m
 }
 
-// fill writes the stored form of b. That b is what it promises is seen by the
-// sealer's hash at the end, before the upload is completed: one of its own, as
-// Body.Reader has, would take half as long as the compression again.
+// fill writes the stored form of b. That b is what it promises is seen at the end, before
+// the upload is completed, by the sealer's hash, unless b sees to it by itself: one more,
+// as Body.Reader has, would take a fifth of the time that the compression takes.
 func fill(ctx context.Context, name string, w io.Writer, b store.Body) (err error) {
 	r, err := b.Open()
 	if err != nil {
@@ -155,6 +155,9 @@ func fill(ctx context.Context, name string, w io.Writer, b store.Body) (err erro
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	z := newSealer(name, w, b.ModTime)
+	if s, ok := z.(*codec.Sealer); ok && store.Checked(r) {
+		s.SetSum(b.SHA256)
+	}
 	n, err := io.Copy(z, io.LimitReader(&contextReader{ctx, r}, b.Size+1))
 	if err != nil {
 		return err

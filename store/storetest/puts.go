@@ -102,7 +102,23 @@ func testPutChangedBody(t T, h Harness) {
 		testNotPut(t, h, what, func() (context.Context, store.Body) { return t.Context(), b }, store.ErrChanged)
 		b.Open = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
 		testNotPut(t, h, what+", no BytesBody", func() (context.Context, store.Body) { return t.Context(), b }, store.ErrChanged)
+		read := store.NewReading()
+		_, _ = read.Write(good)
+		b = read.Body(t.Context(), contentFile{content: content})
+		testNotPut(t, h, what+", read again", func() (context.Context, store.Body) { return t.Context(), b }, store.ErrChanged)
 	}
+}
+
+// A contentFile has that content, whatever is asked for.
+type contentFile struct {
+	store.File
+	content []byte
+}
+
+func (contentFile) Info() store.Info { return store.Info{} }
+
+func (f contentFile) Range(context.Context, int64, int64) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(f.content)), nil
 }
 
 func testPutFailingBody(t T, h Harness) {
@@ -218,11 +234,16 @@ func testPutBody(t T, h Harness) {
 	// Of the same store, which has to read it while it writes.
 	f := open(t, h, "a.jsonl")
 	copied := store.FileBody(ctx, f, b.Size, b.SHA256)
-	for _, name := range []string{"c.jsonl", "d.txt"} {
-		_, err = p.Put(ctx, name, copied, store.Cond{IfAbsent: true})
+	read := store.NewReading()
+	_, _ = read.Write(content)
+	for name, body := range map[string]store.Body{
+		"c.jsonl": copied, "d.txt": copied,
+		"e.jsonl": read.Body(ctx, f), "f.txt": read.Body(ctx, f),
+	} {
+		_, err = p.Put(ctx, name, body, store.Cond{IfAbsent: true})
 		must(t, err)
 	}
-	for _, name := range []string{"a.jsonl", "b.jsonl", "c.jsonl", "d.txt"} {
+	for _, name := range []string{"a.jsonl", "b.jsonl", "c.jsonl", "d.txt", "e.jsonl", "f.txt"} {
 		wantBytes(t, h, name, content)
 	}
 }
