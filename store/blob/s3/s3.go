@@ -24,12 +24,14 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
+	"github.com/aws/smithy-go/middleware"
 	gcblob "gocloud.dev/blob"
 	"gocloud.dev/blob/s3blob"
 	"gocloud.dev/gcerrors"
@@ -89,7 +91,7 @@ func (URLOpener) OpenBucketURL(ctx context.Context, u *url.URL) (*gcblob.Bucket,
 	if !bucket.As(&client) {
 		return nil, fmt.Errorf("open %s: %w", u.Redacted(), errors.ErrUnsupported)
 	}
-	return s3blob.OpenBucket(ctx, s3.New(client.Options(), limit, silence), u.Host, &opener.Options)
+	return s3blob.OpenBucket(ctx, s3.New(client.Options(), limit, silence, unsigned), u.Host, &opener.Options)
 }
 
 // Endpoint tells where requests for a bucket of URLOpener go, by scheme and host: what
@@ -144,6 +146,24 @@ func limit(o *s3.Options) {
 			stall.Bound(t, replyTimeout)
 		})
 	}
+}
+
+// unsigned has the content of an object not signed over HTTP either: the SDK does that
+// where there is no TLS, which costs another SHA-256 of all that is sent. Who can change
+// bytes on the way to a server can change those on the way back as well, which nobody
+// signs; mistakes the server finds by the CRC-32 that is sent too.
+func unsigned(o *s3.Options) {
+	const payload = "UNSIGNED-PAYLOAD"
+	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+		if id := stack.ID(); id != "PutObject" && id != "UploadPart" {
+			return nil
+		}
+		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc(payload, func(
+			ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler,
+		) (middleware.InitializeOutput, middleware.Metadata, error) {
+			return next.HandleInitialize(v4.SetPayloadHash(ctx, payload), in)
+		}), middleware.Before)
+	})
 }
 
 // Service returns what package blob has to know of S3. A version is an ETag

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -376,6 +377,74 @@ func TestOneRequest(t *testing.T) {
 			t.Errorf("%s: %s; want %s", tt.name, got, tt.want)
 		}
 		wantBytes(t, st, tt.name, tt.content)
+	}
+}
+
+// A recorder keeps the header of what is put, and answers itself if nobody else does.
+type recorder struct {
+	s3.HTTPClient
+	mu   sync.Mutex
+	puts []http.Header
+}
+
+func (r *recorder) Do(req *http.Request) (*http.Response, error) {
+	if req.Method == http.MethodPut {
+		r.mu.Lock()
+		r.puts = append(r.puts, req.Header.Clone())
+		r.mu.Unlock()
+	}
+	if r.HTTPClient != nil {
+		return r.HTTPClient.Do(req)
+	}
+	if _, err := io.Copy(io.Discard, req.Body); err != nil {
+		return nil, err
+	}
+	answer := http.Header{"Etag": {`"1"`}}
+	return &http.Response{StatusCode: http.StatusOK, Header: answer, Body: http.NoBody, Request: req}, nil
+}
+
+// Content is not signed, without TLS either, and its checksum is sent.
+func TestUnsigned(t *testing.T) {
+	t.Parallel()
+	const small, large = 1000, 9 << 20
+	record := func(u *url.URL, answered bool, size int) []http.Header {
+		b, err := URLOpener{}.OpenBucketURL(ctx, u)
+		must(t, err)
+		var client *s3.Client
+		b.As(&client)
+		var r recorder
+		b, err = s3blob.OpenBucket(ctx, s3.New(client.Options(), func(o *s3.Options) {
+			if answered {
+				r.HTTPClient = o.HTTPClient
+			}
+			o.HTTPClient = &r
+		}), s3test.BucketName, nil)
+		must(t, err)
+		_, err = put(newStore(t, b), "a.bin", noise(size), store.Cond{IfAbsent: true})
+		must(t, err)
+		return r.puts
+	}
+	for size, want := range map[int]int{small: 1, large: 2} {
+		puts := record(s3test.New(t).BucketURL(), true, size)
+		if len(puts) != want {
+			t.Errorf("%d bytes: %d requests, want %d", size, len(puts), want)
+		}
+		for _, h := range puts {
+			if got := h.Get("X-Amz-Content-Sha256"); got != "UNSIGNED-PAYLOAD" {
+				t.Errorf("%d bytes: signed as %q", size, got)
+			}
+			if h.Get("X-Amz-Checksum-Crc32") == "" {
+				t.Errorf("%d bytes: no checksum: %v", size, h)
+			}
+		}
+	}
+	u := s3test.New(t).BucketURL()
+	q := u.Query()
+	q.Set("endpoint", "https://127.0.0.1:1")
+	u.RawQuery = q.Encode()
+	puts := record(u, false, small)
+	if len(puts) != 1 || puts[0].Get("X-Amz-Content-Sha256") != "STREAMING-UNSIGNED-PAYLOAD-TRAILER" {
+		t.Errorf("over TLS: %v", puts)
 	}
 }
 
