@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 
-	"github.com/rollout-sync/rollout/internal/spare"
 	"github.com/rollout-sync/rollout/store"
 )
 
@@ -14,66 +13,89 @@ import (
 // hashes only once. Seven eighths of what homes have is in smaller ones.
 const heldMax = 8 << 20
 
-// A holder holds files in memory: of the larger ones two at a time, of the smaller ones,
-// which need not wait for them, as many as there are jobs.
+// A holder holds files in memory: of the smaller ones as many as there are jobs, of the
+// larger ones, which these need not wait for, two at a time, with those that are too large
+// and are sent while they are read.
 type holder struct {
-	smaller, larger chan struct{} // places that are taken
-	buffers         *spare.Buffers
+	smaller, larger chan *place // those that are free
+}
+
+// A place is for one file at a time.
+type place struct {
+	buf  []byte // nil: not made yet
+	free chan *place
 }
 
 func newHolder(jobs int) *holder {
 	const larger = 2
-	return &holder{
-		smaller: make(chan struct{}, jobs),
-		larger:  make(chan struct{}, larger),
-		buffers: spare.NewBuffers(jobs, larger, heldMax+1),
-	}
+	return &holder{smaller: places(jobs), larger: places(larger)}
 }
 
-// hold returns f with what it has now in memory, once there is a place for it, or f
-// itself if that is too much or cannot be read, as who reads f will find out. Closing it
-// closes f.
-func (h *holder) hold(ctx context.Context, f store.File) store.File {
-	places := h.smaller
-	switch size := f.Info().Size; {
-	case size < 0 || size > heldMax:
-		return f
-	case size >= spare.Border:
-		places = h.larger
+func places(n int) chan *place {
+	free := make(chan *place, n)
+	for range n {
+		free <- &place{free: free}
 	}
+	return free
+}
+
+// heldSmall is how large the smaller files may be.
+const heldSmall = 1<<20 - 1
+
+// hold returns f with what it has now in memory, once there is a place for it, or just
+// with a place if that is too much or cannot be read, as who reads f will find out.
+// Closing it closes f and leaves the place. If the context ends, it is f itself.
+func (h *holder) hold(ctx context.Context, f store.File) store.File {
+	free, room, size := h.larger, heldMax, f.Info().Size
+	if size >= 0 && size <= heldSmall {
+		free, room = h.smaller, heldSmall
+	}
+	var p *place
 	select {
-	case places <- struct{}{}:
+	case p = <-free:
 	case <-ctx.Done():
 		return f
 	}
-	held := &heldFile{File: f, release: func(p []byte) {
-		h.buffers.Put(p)
-		<-places
-	}}
-	if !held.read(ctx, h.buffers) {
-		held.release(held.p)
-		return f
+	placed := placedFile{f, p}
+	if size < 0 || size > heldMax {
+		p.buf = nil // to send it takes as much
+		return placed
+	}
+	if p.buf == nil {
+		p.buf = make([]byte, room+1) // at once: what is not touched takes no memory
+	}
+	held := &heldFile{placedFile: placed}
+	if !held.read(ctx) {
+		return placed
 	}
 	return held
 }
 
+// A placedFile is a File that has a place.
+type placedFile struct {
+	store.File
+	place *place
+}
+
+func (f placedFile) Close() error {
+	f.place.free <- f.place
+	return f.File.Close()
+}
+
 // A heldFile is a File whose bytes are in memory.
 type heldFile struct {
-	store.File
-	p       []byte
-	release func(p []byte)
+	placedFile
+	p []byte
 }
 
 // read reads the whole file. It reports false if the file has grown or fails.
-func (f *heldFile) read(ctx context.Context, buffers *spare.Buffers) bool {
+func (f *heldFile) read(ctx context.Context) bool {
 	r, err := f.File.Range(ctx, 0, -1)
 	if err != nil {
 		return false
 	}
-	need := int(f.Info().Size) + 1
-	f.p = buffers.Get(need)
-	n, err := io.ReadFull(r, f.p[:need])
-	f.p = f.p[:n]
+	n, err := io.ReadFull(r, f.place.buf[:f.Info().Size+1])
+	f.p = f.place.buf[:n]
 	ended := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 	return r.Close() == nil && ended
 }
@@ -92,10 +114,4 @@ func (f *heldFile) bytes(off, n int64) []byte {
 		p = p[:min(n, int64(len(p)))]
 	}
 	return p
-}
-
-func (f *heldFile) Close() error {
-	f.release(f.p)
-	f.p = nil
-	return f.File.Close()
 }

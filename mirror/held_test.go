@@ -60,3 +60,31 @@ func TestHold(t *testing.T) {
 		}
 	}
 }
+
+// What is too large to be held has one of the places of the larger ones, for which the
+// smaller ones need not wait.
+func TestHoldPlaces(t *testing.T) {
+	t.Parallel()
+	h := newHolder(1)
+	large := &fakeFile{size: 1 << 20, content: strings.Repeat("x", 1<<20)}
+	tooLarge := &fakeFile{size: heldMax + 1}
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	first, second := h.hold(t.Context(), tooLarge), h.hold(t.Context(), large)
+	for _, f := range []store.File{large, tooLarge, &fakeFile{size: -1}} {
+		if h.hold(done, f) != f {
+			t.Error("there is a third place")
+		}
+	}
+	if _, ok := h.hold(t.Context(), &fakeFile{size: 1, content: "x"}).(*heldFile); !ok {
+		t.Error("a small one is not held")
+	}
+	for _, f := range []store.File{first, second} {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, ok := h.hold(t.Context(), large).(*heldFile); !ok {
+			t.Error("its place is not left")
+		}
+	}
+}

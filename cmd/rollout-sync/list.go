@@ -170,7 +170,7 @@ func (a *app) list(cmd *cobra.Command, q listing.Query, where string) error {
 	if q.Preview == 0 {
 		q.Preview = -1
 	}
-	limitMemory(listMemoryLimit)
+	limitMemory(lessMemoryLimit)
 	p, err := a.openPlaces(ctx, where)
 	if err != nil {
 		return err

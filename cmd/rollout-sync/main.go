@@ -33,8 +33,7 @@ func main() {
 // freed before it is decoded. A push decodes no line but the first.
 const (
 	memoryLimit     = 192 << 20
-	pushMemoryLimit = 88 << 20
-	listMemoryLimit = 80 << 20 // of what decodes heads and rows, and of a search
+	lessMemoryLimit = 80 << 20 // of a push, of a search, and of what decodes heads and rows
 )
 
 // lessGCPercent spares a push that has nothing to do an eighth of its time, and a search

@@ -113,7 +113,7 @@ func (p *pushFlags) check() (bwlimit int64, err error) {
 }
 
 func (a *app) push(cmd *cobra.Command, p pushFlags) error {
-	limitMemory(pushMemoryLimit)
+	limitMemory(lessMemoryLimit)
 	collectLess()
 	r := pushRun{began: time.Now()}
 	err := a.pushOnce(cmd.Context(), p, &r)

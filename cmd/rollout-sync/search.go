@@ -99,7 +99,7 @@ func (a *app) search(ctx context.Context, args []string, flags searchFlags) erro
 	if err := flags.filter.apply(&flags.query); err != nil {
 		return err
 	}
-	limitMemory(listMemoryLimit)
+	limitMemory(lessMemoryLimit)
 	collectLess()
 	p, err := a.openPlaces(ctx, flags.where)
 	if err != nil {
