@@ -56,9 +56,9 @@ func (h *holder) hold(ctx context.Context, f store.File) store.File {
 	case <-ctx.Done():
 		return f
 	}
-	placed := placedFile{f, p}
+	placed := &placedFile{f, p}
 	if size < 0 || size > heldMax {
-		p.buf = nil // to send it takes as much
+		p.buf = nil // what is sent while it is read needs the memory
 		return placed
 	}
 	if p.buf == nil {
@@ -77,15 +77,18 @@ type placedFile struct {
 	place *place
 }
 
-func (f placedFile) Close() error {
-	f.place.free <- f.place
+func (f *placedFile) Close() error {
+	if f.place != nil {
+		f.place.free <- f.place
+		f.place = nil
+	}
 	return f.File.Close()
 }
 
 // A heldFile is a File whose bytes are in memory.
 type heldFile struct {
-	placedFile
-	p []byte
+	*placedFile
+	p []byte // in the buffer of its place
 }
 
 // read reads the whole file. It reports false if the file has grown or fails.
@@ -114,4 +117,9 @@ func (f *heldFile) bytes(off, n int64) []byte {
 		p = p[:min(n, int64(len(p)))]
 	}
 	return p
+}
+
+func (f *heldFile) Close() error {
+	f.p = nil
+	return f.placedFile.Close()
 }

@@ -54,9 +54,9 @@ func FileBody(ctx context.Context, f File, size int64, sum [32]byte) Body {
 	}
 }
 
-// A Reading is what was read of a file, which is to be written to it: the bytes' SHA-256,
-// and a hash of 64 bits, seeded anew by each, that costs a sixth of it. By that one a body
-// that reads the file again knows whether it is still the same.
+// A Reading takes what is read of a file, and makes a Body that reads it again. Beside
+// SHA-256 it keeps a hash of 64 bits with a seed of its own, by which that knows whether
+// it reads the same bytes, at a sixth of the cost. A Reading is for one goroutine.
 type Reading struct {
 	size int64
 	sum  hash.Hash
