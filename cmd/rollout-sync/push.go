@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -165,7 +166,9 @@ func (a *app) pushOnce(ctx context.Context, p pushFlags, r *pushRun) (err error)
 	pushing, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)
 	var refused refusal
+	more := sync.OnceFunc(func() { limitMemory(lessMemoryLimit + pushedMemory*o.Progress.Rollouts.Load()) })
 	o.Each = func(o mirror.Outcome) {
+		more()
 		a.eachPushed(o, p.dryRun, refused.of(o))
 		if refused.times == maxRefused {
 			giveUp(fmt.Errorf("the mirror took none of %d sessions, and no more was tried; the last: %w", maxRefused, refused.last))
