@@ -71,6 +71,9 @@ func TestHoldPlaces(t *testing.T) {
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
 	first, second := h.hold(t.Context(), tooLarge), h.hold(t.Context(), large)
+	if len(h.larger) != 0 {
+		t.Fatalf("%d of the places are free", len(h.larger))
+	}
 	for _, f := range []store.File{large, tooLarge, &fakeFile{size: -1}} {
 		if h.hold(done, f) != f {
 			t.Error("there is a third place")
