@@ -34,7 +34,7 @@ func main() {
 const (
 	memoryLimit     = 192 << 20
 	lessMemoryLimit = 80 << 20 // of a push, of a search, and of what decodes heads and rows
-	pushedMemory    = 200      // more for each session that a push has to do: it keeps its name and more
+	pushedMemory    = 200      // bytes more for each session that a push has to do, of which it keeps the path and more
 )
 
 // lessGCPercent spares a push that has nothing to do an eighth of its time, and a search
