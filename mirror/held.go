@@ -46,9 +46,10 @@ const heldSmall = 1<<20 - 1
 // with a place if that is too much or cannot be read, as who reads f will find out.
 // Closing it closes f and leaves the place. If the context ends, it is f itself.
 func (h *holder) hold(ctx context.Context, f store.File) store.File {
-	free, room, size := h.larger, heldMax, f.Info().Size
-	if size >= 0 && size <= heldSmall {
-		free, room = h.smaller, heldSmall
+	i := f.Info()
+	free, room := h.smaller, heldSmall
+	if max(i.Size, i.Stored) > heldSmall { // of what is compressed the size may not be known
+		free, room = h.larger, heldMax
 	}
 	var p *place
 	select {
@@ -57,7 +58,7 @@ func (h *holder) hold(ctx context.Context, f store.File) store.File {
 		return f
 	}
 	placed := &placedFile{f, p}
-	if size < 0 || size > heldMax {
+	if i.Size < 0 || i.Size > heldMax {
 		p.buf = nil // what is sent while it is read needs the memory
 		return placed
 	}

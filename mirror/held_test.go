@@ -10,15 +10,16 @@ import (
 	"github.com/rollout-sync/rollout/store"
 )
 
-// fakeFile says that it has size bytes.
+// fakeFile says that it has size bytes, and takes as many as are stored.
 type fakeFile struct {
 	store.File
 	size    int64
+	stored  int64
 	content string
 	err     error
 }
 
-func (f *fakeFile) Info() store.Info { return store.Info{Size: f.size} }
+func (f *fakeFile) Info() store.Info { return store.Info{Size: f.size, Stored: f.stored} }
 func (f *fakeFile) Close() error     { return nil }
 
 func (f *fakeFile) Range(context.Context, int64, int64) (io.ReadCloser, error) {
@@ -61,11 +62,20 @@ func TestHold(t *testing.T) {
 	}
 }
 
-// What is too large to be held has one of the places of the larger ones, for which the
-// smaller ones need not wait.
+// What is too large to be held has one of the places of the larger ones, what is small,
+// compressed or not, one of the smaller ones.
 func TestHoldPlaces(t *testing.T) {
 	t.Parallel()
 	h := newHolder(1)
+	for _, f := range []*fakeFile{{size: 1, stored: 1, content: "x"}, {size: -1, stored: 1}} {
+		small := h.hold(t.Context(), f)
+		if small == store.File(f) || len(h.smaller) != 0 {
+			t.Errorf("%+v has no place of the smaller ones", f)
+		}
+		if err := small.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 	large := &fakeFile{size: 1 << 20, content: strings.Repeat("x", 1<<20)}
 	tooLarge := &fakeFile{size: heldMax + 1}
 	done, cancel := context.WithCancel(t.Context())
@@ -74,13 +84,10 @@ func TestHoldPlaces(t *testing.T) {
 	if len(h.larger) != 0 {
 		t.Fatalf("%d of the places are free", len(h.larger))
 	}
-	for _, f := range []store.File{large, tooLarge, &fakeFile{size: -1}} {
+	for _, f := range []store.File{large, tooLarge, &fakeFile{size: -1, stored: 1 << 20}} {
 		if h.hold(done, f) != f {
 			t.Error("there is a third place")
 		}
-	}
-	if _, ok := h.hold(t.Context(), &fakeFile{size: 1, content: "x"}).(*heldFile); !ok {
-		t.Error("a small one is not held")
 	}
 	for _, f := range []store.File{first, second} {
 		if err := f.Close(); err != nil {

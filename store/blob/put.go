@@ -96,11 +96,17 @@ func (s *Store) put(ctx context.Context, name string, b store.Body, c store.Cond
 			}
 			return s.putWhole(ctx, u, p, sum, b.ModTime)
 		}
-		b.Open = func() (io.ReadCloser, error) { return io.NopCloser(r), nil }
+		b.Open = func() (io.ReadCloser, error) { return openReader{r}, nil }
 	}
 	u.fill = func(w io.Writer) error { return fill(ctx, name, &countingWriter{w, stored}, b) }
 	return s.upload(ctx, u)
 }
+
+// An openReader is closed by who opened it.
+type openReader struct{ io.Reader }
+
+func (openReader) Close() error  { return nil }
+func (r openReader) Unwrap() any { return r.Reader }
 
 var errHash = fmt.Errorf("%w: the source's hash is not the one it had", store.ErrChanged)
 
